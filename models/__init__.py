@@ -1,0 +1,1 @@
+"""Pure mathematics: forecasters, witnesses, calibration, training. No clock, no threads, no network."""

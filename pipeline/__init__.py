@@ -1,0 +1,1 @@
+"""The daemon: one loop that polls, decodes, screens, windows, predicts, scores, alerts and commits."""
