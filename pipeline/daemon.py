@@ -1,0 +1,244 @@
+"""The daemon: one loop, one thread, one direction.
+
+    poll ► decode ► screen ► window ► predict ► score ► alert ► commit
+
+Whole batches flow downstream; nothing calls upstream; the only feedback is the commit at the end.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import structlog
+
+from connectors.base import Decoder, RecordBlock, Source, TopicPartition
+from connectors.errors import ConnectorError, DamagedRecords, Misconfigured, SinkUnavailable, SourceUnavailable
+from pipeline.exit_codes import OK, UNAVAILABLE
+from pipeline.frames import Frames
+from pipeline.keeping import Keeper
+from pipeline.metrics import Metrics
+from pipeline.outputs import Outputs
+from pipeline.stream import Stream
+
+log = structlog.get_logger("vedette.daemon")
+
+_POLL_S = 0.2
+_BACKOFF_FIRST_S = 0.5
+_BACKOFF_LAST_S = 10.0
+
+
+class Daemon:
+    """Runs streams over a source until told to stop.
+
+    Delivery is at least once: offsets are committed after every output is durable, and a restart goes on from the
+    newest checkpoint, whose offset is never ahead of its state. Messages that are said again carry the same ids.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        decoder: Decoder,
+        streams: Mapping[str, Stream],
+        outputs: Outputs,
+        keeper: Keeper,
+        metrics: Metrics,
+        *,
+        commit_every_s: float = 1.0,
+        startup_timeout_s: float = 120.0,
+        now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        monotonic: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Take the parts ready made; ``streams`` maps each topic to its stream.
+
+        Args:
+            commit_every_s: longest time between what was handled and its commit.
+            startup_timeout_s: how long the source may stay away before the first records; after it, exit 69.
+            now_us: the wall clock, microseconds since 1970 UTC.
+            monotonic: the clock for waiting.
+            pause: waits that many seconds.
+        """
+        self.source = source
+        self.decoder = decoder
+        self.topics = dict(streams)
+        self.streams = list(dict.fromkeys(streams.values()))
+        self.outputs = outputs
+        self.keeper = keeper
+        self.metrics = metrics
+        self.commit_every_s = commit_every_s
+        self.startup_timeout_s = startup_timeout_s
+        self.now_us = now_us
+        self.monotonic = monotonic
+        self.pause = pause
+        self.stopping = False
+        self.reached = False
+        self.handled: dict[TopicPartition, int] = {}
+        self._committed: dict[TopicPartition, int] = {}
+        self._last_commit_s = monotonic()
+        self._backoff_s = _BACKOFF_FIRST_S
+        self._away_since_s: float | None = None
+        source.on_rebalance(self._rebalanced)
+
+    # ---- the way of a reading ----
+
+    def turn(self) -> bool:
+        """Take one turn of the loop; return whether anything came."""
+        blocks = self.poll()
+        for block in blocks:
+            stream = self.topics[block.topic]
+            with self.stage("decode"):
+                batch = self.decoder.decode(block)
+            with self.stage("screen"):
+                readings = stream.screen_batch(batch, block, self.now_us())
+                self.outputs.dead_letters(batch.rejected, readings.rejected)
+            with self.stage("window"):
+                stream.window(readings, block.partition, self.now_us())
+            self.handled[TopicPartition(block.topic, block.partition)] = block.next_offset
+            self.metrics.saw(stream.name, block, batch, readings)
+        for stream in self.streams:
+            self.step(stream)
+        self.commit()
+        return bool(blocks)
+
+    def step(self, stream: Stream, to_the_end: bool = False) -> None:
+        """Take every frame of ``stream`` that is complete now through prediction, scoring and alerting."""
+        for frames in self._timed("window", stream.closed(self.now_us(), to_the_end)):
+            with self.stage("predict"):
+                expected = stream.expect(frames)
+            with self.stage("score"):
+                detection = stream.score(frames, expected)
+            with self.stage("alert"):
+                messages = stream.alert(frames, expected, detection, self.now_us())
+                self.outputs.alerts(messages)
+                self.outputs.scores(stream, frames, expected, detection)
+            with self.stage("predict"):
+                stream.observe(frames, detection)
+            self.metrics.stepped(stream, frames, detection, messages)
+        self.outputs.alerts(stream.revise(self.now_us()))
+        self.outputs.alerts(stream.watch_data(self.now_us()))
+
+    def poll(self) -> list[RecordBlock]:
+        """Return what came; waits a moment when nothing does, longer and longer while the source is away."""
+        try:
+            with self.stage("poll"):
+                blocks = self.source.poll(_POLL_S)
+        except SourceUnavailable as error:
+            self._away(error)
+            return []
+        except DamagedRecords as error:
+            # The log itself is damaged there: going on silently would lose data, so a person has to decide.
+            raise Misconfigured(f"{error}; skip it with a new committed offset once you know why") from error
+        if blocks or self.source.assignment():
+            if self._away_since_s is not None:
+                log.info("the source is back", after_s=round(self.monotonic() - self._away_since_s, 1))
+            self.reached, self._away_since_s, self._backoff_s = True, None, _BACKOFF_FIRST_S
+            self.metrics.source_reachable(True)
+        self.metrics.ticked(self.now_us())
+        return blocks
+
+    def commit(self, force: bool = False) -> None:
+        """Make outputs durable, then commit what was handled, then keep a checkpoint if one is due."""
+        due = force or self.monotonic() - self._last_commit_s >= self.commit_every_s
+        if not due or (self.handled == self._committed and not self.keeper.due()):
+            return
+        try:
+            with self.stage("commit"):
+                self.outputs.flush()
+                self.source.commit(self.handled)
+        except (SinkUnavailable, SourceUnavailable) as error:
+            # Nothing is lost: offsets stay where they are and the outputs keep what was not acknowledged.
+            log.warning("could not commit; will try again", error=str(error))
+            self.metrics.source_reachable(False)
+            self._last_commit_s = self.monotonic()
+            return
+        self._committed = dict(self.handled)
+        self._last_commit_s = self.monotonic()
+        self.metrics.lag(self.source.lag())
+        if force or self.keeper.due():
+            with self.stage("checkpoint"):
+                self.keeper.keep(self.topics, self.handled)
+
+    # ---- life ----
+
+    def run(self) -> int:
+        """Run until ``stop`` is called or the source is exhausted; return the exit code."""
+        started_s = self.monotonic()
+        while not self.stopping:
+            self.turn()
+            if not self.reached and self.monotonic() - started_s > self.startup_timeout_s:
+                log.error("gave up: the source could not be reached", timeout_s=self.startup_timeout_s)
+                return UNAVAILABLE
+            if self.source.exhausted():
+                break
+        return self.shut_down()
+
+    def stop(self) -> None:
+        """Ask the loop to end after its present turn; may be called from a signal handler."""
+        self.stopping = True
+
+    def finish(self) -> None:
+        """Close all windows that hold readings, as if time went on: for sources that end."""
+        for stream in self.streams:
+            self.step(stream, to_the_end=True)
+
+    def shut_down(self) -> int:
+        """Flush, commit, keep a checkpoint and leave; open windows stay open in the checkpoint."""
+        self.metrics.draining()
+        code = OK
+        try:
+            self.commit(force=True)
+            if self._committed != self.handled:
+                log.error("stopped before everything was committed; it will be read again", handled=str(self.handled))
+                code = UNAVAILABLE
+            self.source.close()
+            self.outputs.close()
+        except ConnectorError as error:
+            log.error("could not leave cleanly", error=str(error))
+            code = UNAVAILABLE
+        return code
+
+    # ---- inner ----
+
+    def _rebalanced(self, revoked: set[TopicPartition], assigned: set[TopicPartition]) -> None:
+        """Give up the state of revoked partitions and take up that of assigned ones, before their records come."""
+        if revoked:
+            self.commit(force=True)
+        for partition in revoked:
+            self.handled.pop(partition, None)
+            self._committed.pop(partition, None)
+            self.topics[partition.topic].release(partition.partition)
+        for partition in sorted(assigned):
+            offset = self.keeper.restore(self.topics[partition.topic], partition)
+            if offset is not None:
+                self.source.seek(partition, offset)
+        log.info("partitions changed", revoked=len(revoked), assigned=len(assigned))
+        self.metrics.partitions(self.source.assignment())
+
+    def _away(self, error: SourceUnavailable) -> None:
+        if self._away_since_s is None:
+            self._away_since_s = self.monotonic()
+        log.warning("the source is away; trying again", error=str(error), in_s=self._backoff_s)
+        self.metrics.source_reachable(False)
+        self.metrics.ticked(self.now_us())
+        self.pause(self._backoff_s)
+        self._backoff_s = min(self._backoff_s * 2, _BACKOFF_LAST_S)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Account the time spent inside to stage ``name``."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.metrics.stage(name, time.perf_counter() - started)
+
+    def _timed(self, name: str, items: Iterator[Frames]) -> Iterator[Frames]:
+        """Account the time it takes to make each item to stage ``name``."""
+        while True:
+            with self.stage(name):
+                item = next(items, None)
+            if item is None:
+                return
+            yield item

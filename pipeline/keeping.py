@@ -1,0 +1,79 @@
+"""Keeping: when checkpoints are written, and how a partition's state is taken up again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from connectors.base import TopicPartition
+from pipeline.checkpointing import CheckpointError, CheckpointStore
+from pipeline.metrics import Metrics
+from pipeline.stream import Stream
+
+log = structlog.get_logger("vedette.keeping")
+
+
+class Keeper:
+    """Writes one checkpoint per stream and partition, tied to the offset up to which its state has read.
+
+    A failed write is reported and counted, the older checkpoint stays, and processing goes on.
+    """
+
+    def __init__(
+        self,
+        store: CheckpointStore | None,
+        config_hashes: Mapping[str, str],
+        metrics: Metrics,
+        every_s: float = 60.0,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Keep in ``store`` (None: nowhere) every ``every_s`` seconds; ``config_hashes`` maps stream to the hash of
+        the part of its configuration that shapes its state."""
+        self._store = store
+        self._config_hashes = config_hashes
+        self._metrics = metrics
+        self._every_s = every_s
+        self._monotonic = monotonic
+        self._last_s = monotonic()
+
+    def due(self) -> bool:
+        """Return True when the newest checkpoint is older than it should be."""
+        return self._store is not None and self._monotonic() - self._last_s >= self._every_s
+
+    def keep(self, topics: Mapping[str, Stream], offsets: Mapping[TopicPartition, int]) -> None:
+        """Write the state of every partition in ``offsets``."""
+        if self._store is None:
+            return
+        self._last_s = started_s = self._monotonic()
+        written = 0
+        for partition, offset in offsets.items():
+            stream = topics[partition.topic]
+            meta, arrays = stream.snapshot(partition.partition)
+            meta |= {"topic": partition.topic, "partition": partition.partition, "offset": offset}
+            meta |= {"config_hash": self._config_hashes[stream.name]}
+            try:
+                written += self._store.write(_key(stream, partition), meta, arrays)
+            except CheckpointError as error:
+                self._metrics.checkpoint_failed()
+                log.error("checkpoint not written; the older one stays", stream=stream.name, error=str(error))
+                return
+        self._metrics.checkpointed(written, self._monotonic() - started_s)
+
+    def restore(self, stream: Stream, partition: TopicPartition) -> int | None:
+        """Take up the state of ``partition``; return the offset to read on from, None to go by the committed offset."""
+        if self._store is None:
+            return None
+        checkpoint = self._store.read(_key(stream, partition), config_hash=self._config_hashes[stream.name])
+        if checkpoint is None:
+            log.info("no checkpoint; starting cold", stream=stream.name, partition=partition.partition)
+            return None
+        stream.restore(partition.partition, checkpoint.meta, checkpoint.arrays)
+        offset = int(checkpoint.meta["offset"])
+        log.info("state restored", stream=stream.name, partition=partition.partition, offset=offset)
+        return offset
+
+
+def _key(stream: Stream, partition: TopicPartition) -> str:
+    return f"{stream.name}/{partition.topic}/{partition.partition}"

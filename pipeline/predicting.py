@@ -1,0 +1,185 @@
+"""Predict: the forecast of each entity's next frames, by the linear forecaster and the network that corrects it.
+
+Legend: n entities in use, C channels, N horizons, K neighbours, I network inputs.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.attention import AttentionPosition
+from models.features import build_inputs, input_width
+from models.linear import LinearForecaster
+from models.state import RowState
+from models.streaming import StreamingAttentionLSTM, Weights
+
+# Memory of the two error means that decide whom to trust: long enough that a network must be better for days, short
+# enough that one that has gone stale is dropped within days.
+_TRUST_GAIN = 1.0 / 200.0
+# Errors beyond this many spreads count as this many: an anomaly says nothing about which forecaster is better.
+_ERROR_CLIP = 6.0
+# A new network starts this much worse than the linear forecast: it needs a run of better forecasts to be believed.
+_HEAD_START = 1.02
+
+
+class Predictor:
+    """Forecasts every entity's channels at the next steps; knows what it expected when a frame comes.
+
+    The network's correction is used for an entity's channel only while it has lately been better than the linear
+    forecast alone there, so an untrained, stale or misled network cannot make the forecast worse for long.
+    """
+
+    def __init__(self, capacity: int, channels: int, horizons: Sequence[int], step_s: float, replay_steps: int) -> None:
+        """Make a cold predictor without a network.
+
+        Args:
+            capacity: entity slots to begin with.
+            channels: C.
+            horizons: steps ahead, ascending; the first must be 1.
+            step_s: seconds of a step.
+            replay_steps: how many recent frames' inputs are kept to rebuild hidden states when a network takes over.
+        """
+        self.channels = channels
+        self.horizons = tuple(horizons)
+        self.linear = LinearForecaster(capacity, channels, self.horizons, step_s)
+        self.network: StreamingAttentionLSTM | None = None
+        self.model_version = "linear"
+        self.neighbours = np.full((capacity, 0), -1, np.int32)
+        self._recent: deque[tuple[int, NDArray[np.float32], NDArray[np.int32]]] = deque(maxlen=replay_steps)
+        self._embedding_ids: dict[str, int] = {}
+        self.state = RowState(capacity)
+        N = len(self.horizons)
+        self.state.add("forecast", (channels, N), np.float64, np.nan)
+        self.state.add("spread", (channels, N), np.float32, 1.0)
+        self.state.add("linear_next", (channels,), np.float64, np.nan)
+        self.state.add("network_next", (channels,), np.float64, np.nan)
+        self.state.add("linear_error", (channels,), np.float32, 1.0)
+        self.state.add("network_error", (channels,), np.float32, 1.0)
+        self.state.add("embedding", (), np.int32, 0)
+
+    def states(self) -> dict[str, RowState]:
+        """Return all per-entity state, by name."""
+        states = {"predictor": self.state, "linear": self.linear.state}
+        if self.network is not None:
+            states["network"] = self.network.state
+        return states
+
+    def grow(self, capacity: int) -> None:
+        """Make room for more entities."""
+        self.state.grow(capacity)
+        self.linear.grow(capacity)
+        if self.network is not None:
+            self.network.grow(capacity)
+        missing = capacity - len(self.neighbours)
+        if missing > 0:
+            self.neighbours = np.pad(self.neighbours, ((0, missing), (0, 0)), constant_values=-1)
+
+    def expected(self, n: int) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Return what was forecast for the frame that comes now: [n, C] values (NaN: nothing known) and their spread."""
+        return self.state["forecast"][:n, :, 0], self.state["spread"][:n, :, 0]
+
+    def forecast(self, n: int) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Return the newest forecast and its spread, [n, C, N] each."""
+        return self.state["forecast"][:n], self.state["spread"][:n]
+
+    def adopt(self, weights: Weights, version: str, embedding_ids: dict[str, int], ring: str) -> None:
+        """Put a network in charge of the correction; its hidden states are rebuilt from the recent frames.
+
+        Nothing else changes: forecasts, spreads and scores go on; the network earns trust anew from its first forecast.
+        """
+        network = StreamingAttentionLSTM(weights, self.state.capacity, ring_dtype=ring)
+        self._embedding_ids = embedding_ids
+        self.model_version = version
+        self.state["network_error"][...] = self.state["linear_error"] * np.float32(_HEAD_START)
+        self.state["network_next"][...] = np.nan
+        for step, inputs, admit in self._recent:
+            n = len(inputs)
+            network.step(inputs, step, self.neighbours[:n], admit, self.state["embedding"][:n])
+        self.network = network
+
+    def name_entities(self, first_slot: int, names: Sequence[str]) -> None:
+        """Tell the names of new slots, so that those the network was trained on get their embedding."""
+        ids = [self._embedding_ids.get(name, 0) for name in names]
+        self.state["embedding"][first_slot : first_slot + len(names)] = ids
+
+    def observe(
+        self,
+        values: NDArray[np.float64],
+        learn: NDArray[np.bool_],
+        step: int,
+        time_us: int,
+        admit: NDArray[np.int32],
+    ) -> None:
+        """Learn from the frame that came and forecast the next ones.
+
+        Args:
+            values: [n, C], NaN where missing.
+            learn: [n, C], where the value may be learned from.
+            step: index of the frame.
+            time_us: its end.
+            admit: [n] slot of the network's memory of examples that this step's state goes to; -1 for none.
+        """
+        n = len(values)
+        self._compare(values, learn, n)
+        self.linear.update(values, learn)
+        linear = self.linear.forecast(n)
+        spread = self.linear.spread(n)
+        inputs = self._inputs(values, time_us, n)
+        self._recent.append((step, inputs, admit))
+        forecast = linear
+        if self.network is not None:
+            correction = self.network.step(inputs, step, self.neighbours[:n], admit, self.state["embedding"][:n])
+            corrected = linear + correction * spread
+            self.state["network_next"][:n] = corrected[:, :, 0]
+            trusted = self.state["network_error"][:n] < self.state["linear_error"][:n]
+            forecast = np.where(trusted[:, :, None], corrected, linear)
+            gain = np.where(trusted, self.state["network_error"][:n] / self.state["linear_error"][:n], 1.0)
+            spread = spread * np.maximum(gain, 0.5)[:, :, None].astype(np.float32)
+        self.state["linear_next"][:n] = linear[:, :, 0]
+        self.state["forecast"][:n] = forecast
+        self.state["spread"][:n] = spread
+
+    def trusted_share(self, n: int) -> float:
+        """Return the share of entity-channels whose forecast the network corrects now; NaN without entities."""
+        if self.network is None or n == 0:
+            return 0.0
+        return float(np.mean(self.state["network_error"][:n] < self.state["linear_error"][:n]))
+
+    def attention(self, rows: NDArray[np.intp]) -> NDArray[np.float32] | None:
+        """Return [k, M] weights, the mean over heads, that the newest forecast of ``rows`` gave to its memories."""
+        if self.network is None:
+            return None
+        return np.asarray(self.network.attention(rows).mean(axis=1), np.float32)
+
+    def positions(self) -> list[AttentionPosition]:
+        """Return what each of the M memory positions is; empty without a network."""
+        return [] if self.network is None else self.network.positions()
+
+    def _inputs(self, values: NDArray[np.float64], time_us: int, n: int) -> NDArray[np.float32]:
+        out = np.empty((n, input_width(self.channels)), np.float32)
+        return build_inputs(
+            self.linear.level_z(n),
+            self.linear.diff_z(n),
+            ~np.isnan(values),
+            time_us,
+            self.neighbours[:n],
+            out,
+        )
+
+    def _compare(self, values: NDArray[np.float64], learn: NDArray[np.bool_], n: int) -> None:
+        """Move the error means of the two forecasters by what came, where both had forecast."""
+        scale = self.state["spread"][:n, :, 0]
+        linear = np.minimum(np.abs(values - self.state["linear_next"][:n]) / scale, _ERROR_CLIP)
+        pairs = [("linear_error", linear)]
+        both = learn & ~np.isnan(linear)
+        if self.network is not None:
+            network = np.minimum(np.abs(values - self.state["network_next"][:n]) / scale, _ERROR_CLIP)
+            pairs.append(("network_error", network))
+            both &= ~np.isnan(network)
+        for name, error in pairs:
+            mean = self.state[name][:n]
+            mean[both] += np.float32(_TRUST_GAIN) * (error[both] - mean[both]).astype(np.float32)
