@@ -1,0 +1,194 @@
+"""The one YAML file that says everything, read in one place. No class below `pipeline/build.py` knows it.
+
+``load`` reports every mistake of a file at once, each with its path, line, value, what is allowed and the nearest
+known name. Secrets come from ``${ENV}`` or ``file:PATH`` and are masked wherever the config is shown.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from pipeline.config_checks import find_conflicts
+from pipeline.config_errors import ConfigError, Mistake
+from pipeline.config_fields import Count, Duration, Name, PositiveDuration, Secret, Section
+from pipeline.config_source import read
+from pipeline.config_streams import StreamConfig
+from pipeline.config_validation import validate
+
+MASK = "**********"
+_SECRET_WORDS = ("password", "secret", "token", "oauth")
+
+
+def _split_servers(value: Any) -> Any:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _address(value: str) -> str:
+    host, colon, port = value.rpartition(":")
+    if not (colon and host and port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError("is not an address | host:port, such as localhost:9092")
+    return value
+
+
+Address = Annotated[Name, AfterValidator(_address)]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict | list):
+        raise ValueError("is not a plain value | text, a number, true, false or null")
+    return value
+
+
+Setting = Annotated[Any, AfterValidator(_plain)]
+
+
+class SecurityConfig(Section):
+    """How to log in to the brokers."""
+
+    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    username: Name | None = None
+    password: Secret | None = None
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    key_password: Secret | None = None
+
+
+class KafkaConfig(Section):
+    """Where the brokers are; ``settings`` goes to kafka-python as it is, by kafka-python's names."""
+
+    bootstrap_servers: Annotated[tuple[Address, ...], BeforeValidator(_split_servers)] = Field(
+        default=("localhost:9092",), min_length=1
+    )
+    group: Name = "vedette"
+    instance: Name | None = None
+    """A stable name of this replica, so that its restart moves no partition."""
+    security: SecurityConfig = Field(default_factory=SecurityConfig)
+    settings: dict[str, Setting] = Field(default_factory=dict)
+
+    def client_settings(self) -> dict[str, Any]:
+        """Return what every kafka-python client is given, secrets in the clear: addresses, login and ``settings``."""
+        security = self.security
+        named = {
+            "bootstrap_servers": list(self.bootstrap_servers),
+            "security_protocol": security.protocol,
+            "sasl_mechanism": security.mechanism,
+            "sasl_plain_username": security.username,
+            "sasl_plain_password": security.password.get_secret_value() if security.password else None,
+            "ssl_cafile": str(security.ca_file) if security.ca_file else None,
+            "ssl_certfile": str(security.cert_file) if security.cert_file else None,
+            "ssl_keyfile": str(security.key_file) if security.key_file else None,
+            "ssl_password": security.key_password.get_secret_value() if security.key_password else None,
+        }
+        return {name: value for name, value in named.items() if value is not None} | self.settings
+
+
+class OutputsConfig(Section):
+    """Where alerts, scores and refused records go; a file ``-`` is stdout."""
+
+    alerts_topic: Name | None = "vedette.alerts"
+    scores_topic: Name | None = None
+    dead_letter_topic: Name | None = "vedette.dead_letters"
+    alerts_file: Path | None = None
+    scores_file: Path | None = None
+
+
+class CheckpointsConfig(Section):
+    """Where the state is saved, how often, and how many are kept of each partition."""
+
+    directory: Path = Path("state/checkpoints")
+    every: PositiveDuration = timedelta(minutes=1)
+    keep: Count = Field(default=2, ge=1, le=100)
+
+
+class HttpConfig(Section):
+    """Where /metrics, /livez and /readyz answer. Port 0 takes any free one."""
+
+    host: Name = "127.0.0.1"
+    port: Count = Field(default=9464, le=65535)
+
+
+class ModelsConfig(Section):
+    """Where trained models lie."""
+
+    directory: Path = Path("state/models")
+
+
+class LogConfig(Section):
+    """What is written to stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["logfmt", "json"] = "logfmt"
+
+
+class Config(Section):
+    """Everything. Only ``streams`` has no default."""
+
+    streams: tuple[StreamConfig, ...] = Field(min_length=1)
+    kafka: KafkaConfig = Field(default_factory=KafkaConfig)
+    outputs: OutputsConfig = Field(default_factory=OutputsConfig)
+    checkpoints: CheckpointsConfig = Field(default_factory=CheckpointsConfig)
+    models: ModelsConfig = Field(default_factory=ModelsConfig)
+    http: HttpConfig = Field(default_factory=HttpConfig)
+    log: LogConfig = Field(default_factory=LogConfig)
+    startup_timeout: Duration = timedelta(minutes=2)
+    """How long to wait for a broker at start before exiting with 69."""
+    shutdown_timeout: PositiveDuration = timedelta(seconds=30)
+    """How long a SIGTERM may take to drain."""
+    stall_timeout: PositiveDuration = timedelta(minutes=2)
+    """/livez fails when the loop has not turned for so long."""
+    seed: Count = 0
+
+    def stream(self, name: str) -> StreamConfig:
+        """Return the stream called ``name``; KeyError when there is none."""
+        for stream in self.streams:
+            if stream.name == name:
+                return stream
+        raise KeyError(name)
+
+
+def load(path: str | Path, environment: Mapping[str, str] | None = None) -> Config:
+    """Return the config in the file at ``path``.
+
+    Raises:
+        ConfigError: with every mistake, if the file cannot be read or anything in it cannot be.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(str(path), [Mistake((), None, None, f"cannot be read: {error.strerror}")]) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(str(path), [Mistake((), None, None, f"is not UTF-8 text: byte {error.start}")]) from None
+    return loads(text, environment, str(path))
+
+
+def loads(text: str, environment: Mapping[str, str] | None = None, source: str = "config") -> Config:
+    """Return the config in ``text``; ``source`` names it in messages. Raises ConfigError as ``load`` does."""
+    document = read(text, os.environ if environment is None else environment)
+    config, mistakes = validate(Config, document, find_conflicts)
+    if config is None or mistakes:
+        raise ConfigError(source, mistakes)
+    return config
+
+
+def effective(config: Config) -> str:
+    """Return the whole config as YAML, defaults filled in, secrets masked."""
+    data = config.model_dump(mode="json")
+    settings = data["kafka"]["settings"]
+    for name in settings:
+        if any(word in name.lower() for word in _SECRET_WORDS):
+            settings[name] = MASK
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of the config, for editors."""
+    return Config.model_json_schema() | {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Vedette"}

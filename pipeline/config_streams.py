@@ -1,0 +1,198 @@
+"""What a stream is: its topics, its time grid, its channels and limits, its model and its alert policy.
+
+Everything has a default but the name, the topics, the step and the channels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import timedelta
+from typing import Literal
+
+from pydantic import Field
+
+from pipeline.config_fields import (
+    BudgetWords,
+    Count,
+    Duration,
+    Glob,
+    Name,
+    NOfM,
+    Number,
+    PositiveCount,
+    PositiveDuration,
+    Section,
+    Share,
+    Time,
+)
+from pipeline.durations import Budget
+
+AggregatorName = Literal["mean", "sum", "max", "min", "last", "count", "rate"]
+_DAY_S = 86_400.0
+
+
+class LimitConfig(Section):
+    """A line that a channel should not cross. Exactly one of ``above`` and ``below``, in the channel's unit."""
+
+    name: Name = Field(examples=["limit"])
+    above: Number | None = None
+    below: Number | None = None
+    clear: Number | None = None
+    """The value at which an open incident resolves; none: the limit itself."""
+    n_of_m: NOfM = (1, 1)
+    forecast: bool = True
+    """Warn before the limit is crossed."""
+    probability: Share = 0.9
+    """How sure the forecast must be to warn."""
+
+
+class ChannelConfig(Section):
+    """One measured property. Readings in another unit are converted where that is exact, and refused elsewhere."""
+
+    name: Name = Field(examples=["pm25"])
+    unit: str = ""
+    """UCUM code; empty: whatever comes."""
+    aggregate: AggregatorName = "mean"
+    limits: tuple[LimitConfig, ...] = ()
+    stuck: bool = True
+    """Tell when the value stops moving."""
+
+
+class RecentConfig(Section):
+    """Look ``weight`` times as hard at states no older than ``within``."""
+
+    within: PositiveDuration = Field(examples=["2h"])
+    weight: Number = Field(gt=0, examples=[2.0])
+
+
+class AttentionConfig(Section):
+    """The attention program: what the model may look back at, and what operators know about where to look."""
+
+    kind: Literal["scaled_dot", "multi_head"] = "multi_head"
+    heads: PositiveCount = 4
+    seasonal_lags: tuple[PositiveDuration, ...] = (timedelta(days=1), timedelta(days=7))
+    recent: tuple[RecentConfig, ...] = ()
+    examples: Count = Field(default=16, le=256)
+    """Representative past states kept per entity."""
+
+
+class NeighboursConfig(Section):
+    """Whose states an entity may look at: named in ``map``, or the ``k`` most correlated ones."""
+
+    k: Count = Field(default=0, le=16)
+    map: dict[Name, tuple[Name, ...]] = Field(default_factory=dict)
+
+
+class TrainConfig(Section):
+    """How the attention-LSTM learns."""
+
+    epochs: PositiveCount = 20
+    batch: PositiveCount = 32
+    """Sequences a batch."""
+    sequence: PositiveCount = 512
+    """Steps a sequence."""
+    learning_rate: Number = Field(default=3e-3, gt=0)
+    weight_decay: Number = Field(default=1e-4, ge=0)
+    dropout: Share = 0.1
+    mask: Share = 0.1
+    """Share of the values hidden from the network while it learns."""
+    jitter: Number = Field(default=0.02, ge=0)
+    """Standard deviation of the noise added to the inputs while it learns."""
+    validation: Share = 0.15
+    """Newest share of the history, held out for the early stop."""
+    patience: PositiveCount = 4
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class ModelConfig(Section):
+    """The attention-LSTM of a stream."""
+
+    hidden: PositiveCount = Field(default=32, le=1024)
+    window: PositiveCount = Field(default=64, le=4096)
+    """Past states that attention sees."""
+    attention: AttentionConfig = Field(default_factory=AttentionConfig)
+    neighbours: NeighboursConfig = Field(default_factory=NeighboursConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    ring: Literal["f32", "bf16"] = "f32"
+    """How past states are held; bf16 halves their memory."""
+
+
+class FlapConfig(Section):
+    """An incident that opens ``times`` within ``within`` is flapping: it is said once and held open."""
+
+    times: PositiveCount = 4
+    within: PositiveDuration = timedelta(hours=6)
+
+
+class AlertPolicy(Section):
+    """When an incident opens, is spoken of, and clears."""
+
+    n_of_m: NOfM = (1, 1)
+    clear_level: Share = 0.5
+    """Score below which an open incident calms down; the boundary is 1."""
+    clear_after: PositiveCount = 3
+    """Calm steps until it resolves."""
+    cooldown: Duration = timedelta(hours=1)
+    """After it resolved, nothing of that kind opens for that entity."""
+    max_duration: PositiveDuration = timedelta(days=2)
+    """An incident that lasts longer is the new normal and resolves."""
+    flap: FlapConfig = Field(default_factory=FlapConfig)
+    watches: bool = True
+    """Publish the watch tier too."""
+
+
+class MaintenanceConfig(Section):
+    """A time in which nothing is said and nothing is learned."""
+
+    start: Time = Field(examples=["2026-05-04T22:00:00Z"])
+    end: Time = Field(examples=["2026-05-05T04:00:00Z"])
+    repeat: PositiveDuration | None = None
+    """Again after each such period, for ever."""
+    entities: tuple[Glob, ...] = ("*",)
+    reason: str = ""
+
+
+class StreamConfig(Section):
+    """A family of entities with the same channels, step, model and alert policy."""
+
+    name: Name = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", max_length=60, examples=["air"])
+    topics: tuple[Name, ...] = Field(min_length=1, examples=[["air"]])
+    step: PositiveDuration = Field(examples=["10m"])
+    channels: tuple[ChannelConfig, ...] = Field(min_length=1, max_length=256, examples=[[{"name": "pm25"}]])
+    grace: Duration = timedelta(seconds=30)
+    """How long a step waits for late readings before it closes."""
+    revise: Duration = timedelta(0)
+    """How much later still a late reading re-opens its step; zero: it is counted and dropped."""
+    max_ahead: PositiveDuration = timedelta(minutes=10)
+    """Readings further in the future are refused, so that one absurd clock cannot close every window."""
+    idle_timeout: PositiveDuration = timedelta(minutes=2)
+    """A partition that is silent for so long no longer holds back event time."""
+    silence_after: PositiveDuration | None = None
+    """An entity that is silent for so long is an incident; none: five steps."""
+    max_entities: PositiveCount = 100_000
+    budget: BudgetWords = Budget(1, 30 * _DAY_S)
+    """False alarms, per entity."""
+    horizons: tuple[PositiveCount, ...] = Field(default=(1, 3, 6, 12), min_length=1, max_length=16)
+    """Steps ahead that are forecast."""
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    alerts: AlertPolicy = Field(default_factory=AlertPolicy)
+    site_of: dict[Glob, Name] = Field(default_factory=dict)
+    """Entity name, or a pattern with * and ?, to the site that its incidents are grouped by; the first match counts."""
+    maintenance: tuple[MaintenanceConfig, ...] = ()
+
+    @property
+    def silence(self) -> timedelta:
+        """How long an entity may be silent."""
+        return self.silence_after if self.silence_after is not None else 5 * self.step
+
+    def fingerprint(self) -> str:
+        """Return a short hash of what shapes the state; a checkpoint with another one cannot be used.
+
+        The alert policy, budget, limits and maintenance may change without losing the state.
+        """
+        shaping = self.model_dump(mode="json", include={"name", "topics", "step", "channels", "horizons", "model"})
+        for channel in shaping["channels"]:
+            del channel["limits"], channel["stuck"]
+        del shaping["model"]["train"]
+        return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:16]
