@@ -1,0 +1,307 @@
+"""The open incidents of one kind, and the messages that tell of them.
+
+The life cycle decides in arrays; only where something opens, ends or has news does an object come into being here.
+
+Legend: n entities in use, L lanes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.state import RowState
+from pipeline.incident import (
+    AlertMessage,
+    Incident,
+    Json,
+    Kind,
+    Phase,
+    Severity,
+    Tier,
+    finite_json,
+    incident_id,
+)
+from pipeline.lifecycle import Bools, Lifecycle, LifePolicy, Transitions
+from pipeline.maintenance import Maintenance
+
+NEW_NORMAL = "new normal"
+WITHDRAWN = "late data withdrew the evidence"
+_SEPARATORS = "/:|"
+
+
+def site_of(entity: str) -> str:
+    """Return the part of the name before its first ``/``, ``:`` or ``|``; the whole name where there is none.
+
+    >>> site_of("harbour/pm-3")
+    'harbour'
+    """
+    cut = min((i for i in map(entity.find, _SEPARATORS) if i > 0), default=len(entity))
+    return entity[:cut]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFacts:
+    """What all kinds of incident need to know of the stream that they are about."""
+
+    name: str
+    step_us: int
+    entity: Callable[[int], str]
+    """Slot to name."""
+    site: Callable[[str], str] = site_of
+    """Entity to what its incidents are grouped by."""
+    maintenance: Maintenance = field(default_factory=Maintenance)
+    model_version: Callable[[], str] = lambda: ""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The step that is being told of, and the clock on the wall."""
+
+    step: int
+    time_us: int
+    now_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What there is to say about one incident now."""
+
+    reason: str
+    explanation: Mapping[str, Json] = field(default_factory=dict)
+    score: float | None = None
+    tier: Tier = Tier.ALERT
+    severity: Severity = Severity.WARNING
+    note: str = ""
+
+
+class Describe(Protocol):
+    """Finds words for a lane of an entity."""
+
+    def __call__(self, row: int, lane: int, phase: Phase, incident: Incident | None, note: str) -> Finding:
+        """Return what to say; ``incident`` is the open one, None when it opens only now."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What happened since the start; for metrics."""
+
+    opened: int = 0
+    resolved: int = 0
+    corrected: int = 0
+    suppressed: Counter[str] = field(default_factory=Counter)
+    """Messages not sent, by cause: ``maintenance``, ``flapping``; and openings deferred by ``cooldown``."""
+
+
+class Casebook:
+    """Keeps the open incidents of one kind and says each thing once.
+
+    Every incident opens at most once and ends at most once; the sequence numbers of its messages ascend from 0. Its
+    per-entity numbers are in ``state``; the incidents themselves are saved by ``rows_shared``.
+    """
+
+    def __init__(
+        self, kind: Kind, lanes: Sequence[str], facts: StreamFacts, policy: LifePolicy, state: RowState, *,
+        alpha: float | None = None,
+    ) -> None:  # fmt: skip
+        """Make an empty book; ``lanes`` names what can go wrong with an entity, ``""`` for just the entity."""
+        self.kind = kind
+        self.lanes = tuple(lanes)
+        self.facts = facts
+        self.life = Lifecycle(state, len(self.lanes), policy)
+        self.alpha = alpha
+        self.counts = Counts()
+        self._open: dict[tuple[int, int], Incident] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def get(self, row: int, lane: int = 0) -> Incident | None:
+        """Return the open incident there, if any."""
+        return self._open.get((row, lane))
+
+    def open_incidents(self) -> list[Incident]:
+        """Return all open incidents, also those that maintenance keeps silent."""
+        return list(self._open.values())
+
+    def places(self) -> list[tuple[int, int]]:
+        """Return (row, lane) of all open incidents."""
+        return list(self._open)
+
+    def advance(
+        self, moment: Moment, evidence: Bools, held: Bools, observed: Bools, describe: Describe, *,
+        trigger: Bools | None = None, fresh: Bools | None = None,
+    ) -> list[AlertMessage]:  # fmt: skip
+        """Take one step; return what there is to say. The arrays are as in ``Lifecycle.advance``."""
+        trigger = evidence if trigger is None else trigger
+        changes = self.life.advance(moment.step, evidence, trigger, held, observed, fresh)
+        self.counts.suppressed["cooldown"] += changes.deferred
+        messages = self._end(moment, changes, describe)
+        messages += self._announce_late(moment, evidence, describe)
+        messages += self._begin(moment, changes, describe)
+        return messages
+
+    def update(self, moment: Moment, row: int, lane: int, finding: Finding, urgent: bool = False) -> list[AlertMessage]:
+        """Return the news of an open incident, or nothing while it flaps or is kept silent.
+
+        Args:
+            urgent: whether even a flapping incident may say it.
+        """
+        incident = self._open[row, lane]
+        _take(incident, finding)
+        if not incident.announced:
+            return self._suppress("maintenance")
+        if incident.flapping and not urgent:
+            return self._suppress("flapping")
+        if self._quiet(incident, moment):
+            return self._suppress("maintenance")
+        return [self._message(incident, Phase.UPDATED, moment, finding)]
+
+    def withdraw(self, moment: Moment, row: int, lane: int, reason: str) -> list[AlertMessage]:
+        """End an open incident because it was none; return the correction if anybody was told."""
+        incident = self._open.pop((row, lane))
+        self.life.end(row, lane)
+        self.counts.corrected += 1
+        finding = Finding(reason, incident.explanation, incident.score, note=WITHDRAWN)
+        return self._close(incident, Phase.CORRECTED, moment, finding)
+
+    def rows_shared(self, slots: NDArray[np.intp]) -> list[list[Json]]:
+        """Return the open incidents of each slot, as JSON can hold them; they can move with the slots' state."""
+        by_row: dict[int, list[Json]] = {}
+        for (row, lane), incident in self._open.items():
+            by_row.setdefault(row, []).append([self.lanes[lane], incident.to_json()])
+        return [by_row.get(slot, []) for slot in slots.tolist()]
+
+    def restore_rows_shared(self, slots: NDArray[np.intp], saved: Sequence[Sequence[Any]]) -> None:
+        """Take up what ``rows_shared`` gave, in the same order; lanes that are no longer configured are dropped."""
+        lanes = {name: i for i, name in enumerate(self.lanes)}
+        for row, incidents in zip(slots.tolist(), saved, strict=True):
+            for name, data in incidents:
+                if name in lanes:
+                    self._open[row, lanes[name]] = Incident.from_json(data)
+
+    def clear(self) -> None:
+        """Forget all open incidents and say nothing: they live on elsewhere."""
+        self._open.clear()
+
+    # ---- inner ----
+
+    def _begin(self, moment: Moment, changes: Transitions, describe: Describe) -> list[AlertMessage]:
+        messages: list[AlertMessage] = []
+        rows, lanes = changes.opened
+        for row, lane, first_step in zip(rows.tolist(), lanes.tolist(), changes.first_step.tolist(), strict=True):
+            finding = describe(row, lane, Phase.OPENED, None, "")
+            incident = self._new(row, lane, first_step, moment)
+            self._open[row, lane] = incident
+            _take(incident, finding)
+            self.counts.opened += 1
+            messages += self._announce(incident, moment, finding)
+        return messages
+
+    def _announce_late(self, moment: Moment, evidence: Bools, describe: Describe) -> list[AlertMessage]:
+        """Tell of incidents that began under maintenance and still have evidence after it."""
+        messages: list[AlertMessage] = []
+        for (row, lane), incident in self._open.items():
+            if incident.announced or row >= len(evidence) or not evidence[row, lane]:
+                continue
+            if not self._quiet(incident, moment):
+                finding = describe(row, lane, Phase.OPENED, incident, "")
+                _take(incident, finding)
+                messages += self._announce(incident, moment, finding)
+        return messages
+
+    def _announce(self, incident: Incident, moment: Moment, finding: Finding) -> list[AlertMessage]:
+        if self._quiet(incident, moment):
+            return self._suppress("maintenance")
+        incident.announced = True
+        return [self._message(incident, Phase.OPENED, moment, finding)]
+
+    def _end(self, moment: Moment, changes: Transitions, describe: Describe) -> list[AlertMessage]:
+        messages: list[AlertMessage] = []
+        rows, lanes = changes.ended
+        for row, lane, expired in zip(rows.tolist(), lanes.tolist(), changes.expired.tolist(), strict=True):
+            incident = self._open.pop((row, lane), None)
+            if incident is None:  # its lane's state came with rows whose incidents were not restored
+                continue
+            finding = describe(row, lane, Phase.RESOLVED, incident, NEW_NORMAL if expired else "")
+            self.counts.resolved += 1
+            messages += self._close(incident, Phase.RESOLVED, moment, finding)
+        return messages
+
+    def _close(self, incident: Incident, phase: Phase, moment: Moment, finding: Finding) -> list[AlertMessage]:
+        """Tell of an end even under maintenance: whoever heard of the beginning has to hear it."""
+        if not incident.announced:
+            return self._suppress("maintenance")
+        return [self._message(incident, phase, moment, finding)]
+
+    def _new(self, row: int, lane: int, first_step: int, moment: Moment) -> Incident:
+        entity, name = self.facts.entity(row), self.lanes[lane]
+        return Incident(
+            id=incident_id(self.facts.name, entity, self.kind, first_step, name),
+            stream=self.facts.name,
+            entity=entity,
+            kind=self.kind,
+            name=name,
+            site=self.facts.site(entity),
+            tier=Tier.WATCH,
+            severity=Severity.INFO,
+            first_step=first_step,
+            started_us=moment.time_us - (moment.step - first_step) * self.facts.step_us,
+            opened_us=moment.time_us,
+            flapping=bool(self.life.state["life_flapping"][row, lane]),
+        )
+
+    def _quiet(self, incident: Incident, moment: Moment) -> bool:
+        return self.facts.maintenance.covers(incident.entity, moment.time_us - self.facts.step_us, moment.time_us)
+
+    def _suppress(self, cause: str) -> list[AlertMessage]:
+        self.counts.suppressed[cause] += 1
+        return []
+
+    def _message(self, incident: Incident, phase: Phase, moment: Moment, finding: Finding) -> AlertMessage:
+        sequence, incident.sequence = incident.sequence, incident.sequence + 1
+        ended = phase in (Phase.RESOLVED, Phase.CORRECTED)
+        explanation = finite_json(finding.explanation)
+        assert isinstance(explanation, Mapping)
+        return AlertMessage(
+            incident_id=incident.id,
+            phase=phase,
+            sequence=sequence,
+            stream=incident.stream,
+            entity=incident.entity,
+            kind=incident.kind,
+            name=incident.name,
+            site=incident.site,
+            tier=incident.tier,
+            severity=incident.severity,
+            time_us=moment.time_us,
+            first_step=incident.first_step,
+            started_us=incident.started_us,
+            opened_us=incident.opened_us,
+            resolved_us=moment.time_us if ended else None,
+            score=incident.score,
+            alpha=self.alpha,
+            reason=finding.reason,
+            explanation=explanation,
+            model_version=self.facts.model_version(),
+            flapping=incident.flapping,
+            note=finding.note,
+            told_us=moment.now_us,
+        )
+
+
+def _take(incident: Incident, finding: Finding) -> None:
+    """Let the incident grow by what was found: never to a lower tier or score."""
+    incident.reason = finding.reason
+    explanation = finite_json(finding.explanation)
+    assert isinstance(explanation, Mapping)
+    incident.explanation = explanation
+    if finding.tier >= incident.tier:
+        incident.tier, incident.severity = finding.tier, finding.severity
+    if finding.score is not None:
+        incident.score = finding.score if incident.score is None else max(incident.score, finding.score)
