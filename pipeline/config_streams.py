@@ -26,7 +26,7 @@ from pipeline.config_fields import (
     Share,
     Time,
 )
-from pipeline.durations import Budget
+from pipeline.durations import Budget, microseconds
 
 AggregatorName = Literal["mean", "sum", "max", "min", "last", "count", "rate"]
 _DAY_S = 86_400.0
@@ -121,7 +121,7 @@ class ModelConfig(Section):
 class FlapConfig(Section):
     """An incident that opens ``times`` within ``within`` is flapping: it is said once and held open."""
 
-    times: PositiveCount = 4
+    times: PositiveCount = Field(default=4, ge=2)
     within: PositiveDuration = timedelta(hours=6)
 
 
@@ -180,6 +180,11 @@ class StreamConfig(Section):
     site_of: dict[Glob, Name] = Field(default_factory=dict)
     """Entity name, or a pattern with * and ?, to the site that its incidents are grouped by; the first match counts."""
     maintenance: tuple[MaintenanceConfig, ...] = ()
+
+    @property
+    def step_us(self) -> int:
+        """The step in microseconds."""
+        return microseconds(self.step)
 
     @property
     def silence(self) -> timedelta:

@@ -78,6 +78,11 @@ def microseconds(duration: timedelta) -> int:
     return duration // timedelta(microseconds=1)
 
 
+def parse_duration_us(text: str) -> int:
+    """Return the duration that ``text`` says in microseconds; raises ValueError as ``parse_duration`` does."""
+    return microseconds(parse_duration(text))
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """How many false alarms one entity may raise in a period, on average. ``events`` > 0, ``period_s`` > 0."""
