@@ -1,0 +1,140 @@
+"""The load of the benchmarks: stations that are read every ten seconds, as JSON bytes, one reading a message."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from connectors.base import RecordBlock, TopicPartition
+from connectors.decoding import ReadingDecoder
+from connectors.memory import MemorySink, MemorySource
+from models.attention import AttentionProgram
+from pipeline.build import build_stream
+from pipeline.checkpointing import CheckpointStore
+from pipeline.config import loads
+from pipeline.config_streams import StreamConfig
+from pipeline.daemon import Daemon
+from pipeline.frames import Frames
+from pipeline.keeping import Keeper
+from pipeline.metrics import Metrics
+from pipeline.outputs import Outputs
+from pipeline.stream import Stream
+
+STEP_US = 60_000_000
+TICK_US = 10_000_000
+START_STEP = 29_000_000
+_CHANNELS = ("pm25", "temperature", "humidity")
+_UNITS = ("ug/m3", "Cel", "%")
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """So many entities with three channels each, read every ten seconds, step one minute."""
+
+    entities: int
+    channels: int = 3
+
+    def config(self) -> StreamConfig:
+        """Return the stream's configuration: all witnesses on, network of H 32 and W 64."""
+        channels = "".join(f"\n      - {{name: {c}, unit: {u!r}}}" for c, u in zip(_CHANNELS, _UNITS, strict=True))
+        return loads(
+            f"streams:\n  - name: load\n    topics: [load]\n    step: 1m\n    grace: 0s\n    max_entities: 1000000\n"
+            f"    horizons: [1]\n    model: {{ring: bf16}}\n    channels:{channels}\n"
+        ).streams[0]
+
+    def stream(self) -> Stream:
+        """Return a cold stream with a network in charge (untrained weights cost the same as trained ones)."""
+        stream = build_stream(self.config())
+        adopt_untrained(stream)
+        return stream
+
+    def values(self, steps: int, seed: int) -> np.ndarray:
+        """Return [steps, E, C] values that wander as a sensor's do."""
+        rng = np.random.default_rng(seed)
+        drift = np.cumsum(rng.normal(0.0, 0.2, (steps, self.entities, self.channels)), axis=0)
+        return np.round(20.0 + drift + rng.normal(0.0, 0.5, drift.shape), 2)
+
+    def blocks(self, steps: int, first_step: int = START_STEP) -> list[RecordBlock]:
+        """Return record blocks of JSON readings, a block a tick of ten seconds."""
+        ticks = STEP_US // TICK_US
+        values = self.values(steps * ticks, seed=2)
+        offset = 0
+        blocks = []
+        for tick in range(steps * ticks):
+            time_us = first_step * STEP_US + (tick + 1) * TICK_US
+            stamp = np.datetime_as_string(np.datetime64(time_us, "us").astype("datetime64[s]")) + "Z"
+            records = [
+                b'{"entity":"station-%05d","channel":"%s","time":"%s","value":%.2f,"unit":"%s","quality":"good"}'
+                % (e, c.encode(), stamp.encode(), values[tick, e, i], u.encode())
+                for e in range(self.entities)
+                for i, (c, u) in enumerate(zip(_CHANNELS, _UNITS, strict=True))
+            ]
+            n = len(records)
+            offsets = np.arange(offset, offset + n, dtype=np.int64)
+            blocks.append(RecordBlock("load", 0, records, offsets, np.full(n, time_us // 1000), offset + n))
+            offset += n
+        return blocks
+
+
+def adopt_untrained(stream: Stream) -> None:
+    """Put a network with random weights in charge of ``stream``'s corrections."""
+    import torch
+
+    from models.attention_lstm import AttentionLSTM, export
+    from pipeline.build import network_sizes
+
+    torch.manual_seed(0)
+    module = AttentionLSTM(network_sizes(stream), AttentionProgram()).eval()
+    stream.predictor.adopt(export(module), "untrained", {}, "bf16")
+
+
+def warmed_stream(load: Load, steps: int = 300) -> Stream:
+    """Return a stream whose witnesses have warmed up on ``steps`` frames of the load."""
+    stream = load.stream()
+    stream.add_entities([f"station-{e:05d}" for e in range(load.entities)])
+    values = load.values(min(steps, 64), seed=1)
+    learn = np.ones((load.entities, load.channels), np.bool_)
+    count = np.ones((load.entities, load.channels), np.int32)
+    for i in range(steps):
+        step = START_STEP - steps + i + 1
+        frames = Frames(step, step * STEP_US, values[i % len(values)].copy(), learn, count)
+        stream.process(frames, frames.time_us)
+    return stream
+
+
+def make_daemon(stream: Stream, blocks: Sequence[RecordBlock]) -> tuple[Daemon, MemorySink]:
+    """Return the real daemon over a source in memory, and the sink its alerts go to."""
+    metrics = Metrics()
+    sink = MemorySink()
+    decoder = ReadingDecoder(*stream.stages.screen.vocabularies)
+    outputs = Outputs(alerts=[sink])
+    keeper = Keeper(None, {}, metrics)
+    # The load lies in the past or the future of this machine's clock; the daemon's clock goes with the load.
+    clock = {"now": START_STEP * STEP_US}
+
+    def now_us() -> int:
+        clock["now"] += 1
+        return clock["now"]
+
+    daemon = Daemon(MemorySource(blocks), decoder, {"load": stream}, outputs, keeper, metrics, now_us=now_us)
+    return daemon, sink
+
+
+def decode_rate(blocks: Sequence[RecordBlock]) -> float:
+    """Return the readings per second of decoding alone, over the same blocks."""
+    decoder = ReadingDecoder()
+    for block in blocks[:2]:
+        decoder.decode(block)
+    started = time.perf_counter()
+    readings = sum(len(decoder.decode(block)) for block in blocks)
+    return readings / (time.perf_counter() - started)
+
+
+def keeper_for(stream: Stream, folder: Path) -> tuple[Keeper, dict[str, Stream], dict[TopicPartition, int]]:
+    """Return a keeper that writes into ``folder``, and what it is told to keep."""
+    keeper = Keeper(CheckpointStore(folder), {stream.name: "bench"}, Metrics())
+    return keeper, {"load": stream}, {TopicPartition("load", 0): 1}

@@ -1,0 +1,322 @@
+"""A stream at work: the family of entities with the same channels, and every stage's state for them.
+
+Legend: n entities in use, C channels, N horizons.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectors.base import RecordBlock
+from connectors.reading import ReadingBatch
+from models.detection import Detection, Detector
+from models.explanation import AttentionSummary
+from models.state import RowState
+from pipeline.alerting import Alerting
+from pipeline.data_quality import DataQuality
+from pipeline.explaining import Explaining
+from pipeline.frames import Frames
+from pipeline.incident import AlertMessage
+from pipeline.limits import Limits
+from pipeline.predicting import Predictor
+from pipeline.recording import Recorder
+from pipeline.retraining import InRunTraining
+from pipeline.screen import Screen, Screened
+from pipeline.silence import Silence, Stuck
+from pipeline.watermarks import Watermarks
+from pipeline.windowing import Windows
+
+# Forecast errors within this many spreads are unremarkable: late data that brings a value back inside withdraws an alert.
+_UNREMARKABLE = 3.0
+
+
+@dataclass(slots=True)
+class Expected:
+    """What was forecast for a frame, at the frame before it."""
+
+    values: NDArray[np.float64]
+    """[n, C], NaN where nothing was known."""
+    spread: NDArray[np.float32]
+    """[n, C], robust standard deviation of the forecast's error."""
+
+
+@dataclass(slots=True)
+class Stages:
+    """The stages of one stream, ready made."""
+
+    screen: Screen
+    windows: Windows
+    watermarks: Watermarks
+    predictor: Predictor
+    detector: Detector
+    alerting: Alerting
+    limits: Limits
+    silence: Silence
+    stuck: Stuck
+    data_quality: DataQuality
+
+
+class Stream:
+    """Takes a stream's readings to frames, forecasts, scores and alerts; each method is one stage of the loop."""
+
+    def __init__(
+        self,
+        name: str,
+        channels: Sequence[str],
+        units: Sequence[str],
+        stages: Stages,
+        *,
+        revise_steps: int = 0,
+        training: InRunTraining | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
+        """Take the stages ready made.
+
+        Args:
+            name: the stream's name.
+            channels: names of the C channels.
+            units: their UCUM units.
+            stages: the stages' objects.
+            revise_steps: for how many closed steps late data may still change a verdict.
+            training: trains and swaps the network within the run (demo, backtest); None where models come from outside.
+            recorder: collects every step for a report; None in a daemon.
+        """
+        self.name = name
+        self.channels = tuple(channels)
+        self.units = tuple(units)
+        self.stages = stages
+        self.predictor = stages.predictor
+        self.training = training
+        self.recorder = recorder
+        self.explaining = Explaining(self.channels, stages.predictor, stages.detector)
+        self._past: deque[tuple[int, Expected]] = deque(maxlen=max(1, revise_steps))
+        self._named = 0
+
+    @property
+    def entities(self) -> list[str]:
+        """Names of the entities by slot."""
+        return self.stages.screen.entities
+
+    def level(self, n: int) -> NDArray[np.int8]:
+        """Return [n] the tier of the open anomaly of each entity: 0 none, 1 watch, 2 alert."""
+        return self.stages.alerting.level(n)
+
+    # ---- the stages, in the order of the loop ----
+
+    def screen_batch(self, batch: ReadingBatch, block: RecordBlock | None, now_us: int) -> Screened:
+        """Return the readings that belong to this stream in its own codes and units, and those that it refuses."""
+        screened = self.stages.screen.screen(batch, block, now_us)
+        self._make_room()
+        self.stages.data_quality.count(len(batch) + len(batch.rejected), len(batch.rejected) + len(screened.rejected))
+        return screened
+
+    def window(self, readings: Screened, partition: int, now_us: int) -> int:
+        """Add readings to their windows; return how many came too late to count."""
+        if len(readings.slot) == 0:
+            return 0
+        self.stages.watermarks.observe(partition, readings.max_time_us, now_us)
+        added = self.stages.windows.add(
+            readings.slot,
+            readings.channel,
+            readings.time_us,
+            readings.value,
+            readings.learnable,
+            readings.result_time_us,
+        )
+        return added.late
+
+    def closed(self, now_us: int, to_the_end: bool = False) -> Iterator[Frames]:
+        """Yield the frames that are complete now, in order; with ``to_the_end`` also those that still wait for more."""
+        watermark = self.stages.watermarks.watermark(now_us)
+        if watermark is None:
+            return
+        if to_the_end:
+            watermark = self.stages.windows.last_time_us()
+        while frames := self.stages.windows.close(watermark):
+            yield from frames
+
+    def expect(self, frames: Frames) -> Expected:
+        """Return what the predictor said about this frame before it came."""
+        values, spread = self.predictor.expected(len(frames.values))
+        return Expected(values.copy(), spread.copy())
+
+    def score(self, frames: Frames, expected: Expected) -> Detection:
+        """Return how odd the frame is; the detector learns from it after it has scored it."""
+        n = len(frames.values)
+        return self.stages.detector.detect(
+            frames.values,
+            frames.learn,
+            expected.values,
+            expected.spread,
+            frames.time_us,
+            frames.step,
+            self.stages.alerting.open_incident(n),
+        )
+
+    def alert(self, frames: Frames, expected: Expected, detection: Detection, now_us: int) -> list[AlertMessage]:
+        """Return what there is to say about this frame; the incidents' life goes on."""
+        stages = self.stages
+        explain = self.explaining.of(frames)
+        messages = stages.alerting.step(frames, detection, expected.values, expected.spread, explain, now_us)
+        messages += stages.limits.step(frames, expected.values, expected.spread, now_us)
+        messages += stages.silence.step(frames, now_us)
+        messages += stages.stuck.step(frames, now_us)
+        self._past.append((frames.step, expected))
+        if self.recorder is not None:
+            self._record(self.recorder, frames, expected, detection, messages)
+        return messages
+
+    def observe(self, frames: Frames, detection: Detection) -> None:
+        """Let the predictor learn from the frame and forecast the next ones."""
+        self.predictor.observe(frames.values, frames.learn, frames.step, frames.time_us, detection.admit)
+        n = len(frames.values)
+        self.stages.limits.look_ahead(*self.predictor.forecast(n), frames.time_us)
+        if self.training is not None:
+            self.training.step(self.predictor, self.entities, frames, self.level(n))
+
+    def revise(self, now_us: int) -> list[AlertMessage]:
+        """Return the corrections that late data brings: verdicts on revised frames whose evidence is gone."""
+        messages: list[AlertMessage] = []
+        revisions = self.stages.windows.take_revisions()
+        for outdated, new in zip(revisions[::2], revisions[1::2], strict=True):
+            past = next((e for step, e in self._past if step == new.step), None)
+            if past is None or new.rows is None:
+                continue
+            known = new.rows[new.rows < len(past.values)]
+            error = np.abs(new.values[: len(known)] - past.values[known]) / past.spread[known]
+            unremarkable = ~(np.nan_to_num(error, nan=0.0) > _UNREMARKABLE).any(axis=1)
+            messages += self.stages.alerting.revise(outdated, new, unremarkable, now_us)
+        return messages
+
+    def watch_data(self, now_us: int) -> list[AlertMessage]:
+        """Return what there is to say about the quality of the data as a whole."""
+        return self.stages.data_quality.step(now_us)
+
+    # ---- state ----
+
+    def states(self) -> dict[str, RowState]:
+        """Return all per-entity state by component."""
+        stages = self.stages
+        states = {"screen": stages.screen.state, "windows": stages.windows.state}
+        states |= self.predictor.states()
+        states |= {f"detector.{name}": state for name, state in stages.detector.states().items()}
+        states |= {"alerting": stages.alerting.state, "limits": stages.limits.state}
+        states |= {"silence": stages.silence.state, "stuck": stages.stuck.state}
+        return states
+
+    def snapshot(self, partition: int) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Return the whole state of a partition's entities: what JSON can hold, and arrays with a row per entity."""
+        slots = self._slots_of(partition)
+        arrays = {
+            f"{component}/{name}": array[slots]
+            for component, state in self.states().items()
+            for name, array in state.arrays.items()
+        }
+        meta = {
+            "stream": self.name,
+            "model_version": self.predictor.model_version,
+            "entities": [self.entities[slot] for slot in slots],
+            "shared": {name: part.shared() for name, part in self._sharing().items()},
+            "incidents": {
+                name: part.rows_shared(slots) for name, part in self._with_incidents().items()
+            },
+        }
+        return meta, arrays
+
+    def restore(self, partition: int, meta: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take up what ``snapshot`` gave; the entities get new slots here."""
+        names = meta["entities"]
+        slots = self.stages.screen.restore_entities(names, [partition] * len(names))
+        self._make_room()
+        for component, state in self.states().items():
+            for name, array in state.arrays.items():
+                saved = arrays.get(f"{component}/{name}")
+                # A network of another shape than the saved one starts cold; the rest does not depend on it.
+                if saved is not None and saved.shape[1:] == array.shape[1:]:
+                    array[slots] = saved
+        for name, part in self._sharing().items():
+            part.restore_shared(meta["shared"][name])
+        for name, incidents in self._with_incidents().items():
+            incidents.restore_rows_shared(slots, meta["incidents"][name])
+
+    def release(self, partition: int) -> None:
+        """Forget a partition's entities: another process has them now. The others move to fresh slots."""
+        partitions = set(np.unique(self.stages.screen.state["partition"][: len(self.entities)]).tolist()) - {partition}
+        kept = {p: self.snapshot(p) for p in partitions}
+        for state in self.states().values():
+            state.reset(np.arange(state.capacity))
+        self.stages.screen.clear()
+        self.stages.watermarks.remove(partition)
+        for incidents in self._with_incidents().values():
+            incidents.clear()
+        self._named = 0
+        for p, (meta, arrays) in kept.items():
+            self.restore(p, meta, arrays)
+
+    # ---- inner ----
+
+    def _sharing(self) -> dict[str, Any]:
+        stages = self.stages
+        return {"windows": stages.windows, "watermarks": stages.watermarks, "detector": stages.detector}
+
+    def _with_incidents(self) -> dict[str, Any]:
+        stages = self.stages
+        return {
+            "alerting": stages.alerting,
+            "limits": stages.limits,
+            "silence": stages.silence,
+            "stuck": stages.stuck,
+        }
+
+    def _slots_of(self, partition: int) -> NDArray[np.intp]:
+        owners = self.stages.screen.state["partition"][: len(self.entities)]
+        return np.flatnonzero(owners == partition)
+
+    def _make_room(self) -> None:
+        """Let every stage grow to the number of entities, by doubling."""
+        n = len(self.entities)
+        if n > self._named:
+            self.predictor.grow(self.stages.screen.state.capacity)
+            for part in (
+                self.stages.windows,
+                self.predictor,
+                self.stages.detector,
+                self.stages.alerting,
+                self.stages.limits,
+                self.stages.silence,
+                self.stages.stuck,
+            ):
+                part.grow(self.stages.screen.state.capacity)
+            self.predictor.name_entities(self._named, self.entities[self._named :])
+            self._named = n
+
+    def _record(
+        self,
+        recorder: Recorder,
+        frames: Frames,
+        expected: Expected,
+        detection: Detection,
+        messages: Sequence[AlertMessage],
+    ) -> None:
+        n = len(frames.values)
+        recorder.record(
+            self.name,
+            self.entities[:n],
+            frames,
+            expected.values,
+            expected.spread,
+            detection,
+            self.level(n),
+            messages,
+            self.predictor.attention(np.arange(n)) if recorder.wants_attention else None,
+            self.predictor.positions() if recorder.wants_attention else [],
+        )
+
+
+__all__ = ["AttentionSummary", "Expected", "Stages", "Stream"]
