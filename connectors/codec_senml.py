@@ -2,8 +2,8 @@
 
 A pack is a list of records; base fields (``bn bt bu bv bs bver``) hold from their record on. Resolved: name = bn + n,
 time = bt + t, value = bv + v, sum = bs + s, unit = u or bu. The name's last separator divides entity and channel; a
-name without one is a channel of the entity that the Kafka record's key names. ``vb`` is 0 or 1; a record with only a sum
-becomes the channel ``<channel>.sum``, without a unit. Text and binary values (``vs``, ``vd``) are no measurements.
+name without one is a channel of the entity that the Kafka record's key names. ``vb`` is 0 or 1; a record with only a
+sum becomes the channel ``<channel>.sum``, without a unit. Text and binary values (``vs``, ``vd``) are no measurements.
 """
 
 from __future__ import annotations

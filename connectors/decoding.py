@@ -1,22 +1,22 @@
-"""Record blocks to reading batches. The fast path takes each record for canonical JSON; what is not is read alone.
+"""Record blocks to reading batches: every rule that a reading can break is checked here, a column at a time.
 
 Legend: n readings of a block. A record is refused or read as a whole: one bad element of a list refuses the list.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import compress
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from connectors import codec_cloudevents as cloudevents
 from connectors.base import RecordBlock
-from connectors.codec_json import LONGEST_NAME, QUALITY_CODES, WireReading, decode_wire, read_wire
-from connectors.codec_senml import SEPARATORS, looks_like_senml, resolve_pack
+from connectors.codec_json import LONGEST_NAME, QUALITY_CODES, WireReading
+from connectors.codec_senml import SEPARATORS
+from connectors.payloads import PayloadReader, Refusals, key_of, refused_by_headers
 from connectors.reading import NO_TIME, ReadingBatch, Reason, Rejected, Vocabulary
 from connectors.refusal import Refusal, shortened
 from connectors.timestamps import TimeParser
@@ -25,8 +25,6 @@ KEPT_BYTES = 65_536
 """Of a refused record; what a dead-letter topic can take, and a flood of 5 MB records cannot fill the memory with."""
 
 Codes = NDArray[np.int32]
-Refusals = dict[int, Refusal]
-"""Refused records by index into the block."""
 
 
 @dataclass(slots=True)
@@ -80,14 +78,13 @@ class ReadingDecoder:
         self.entities = Vocabulary() if entities is None else entities
         self.channels = Vocabulary() if channels is None else channels
         self.units = Vocabulary() if units is None else units
-        self._max_bytes = max_bytes
-        self._separators = senml_separators
+        self._payloads = PayloadReader(max_bytes, senml_separators)
         self._times = TimeParser()
 
     def decode(self, block: RecordBlock) -> ReadingBatch:
         """Return the block's readings as columns, and each record that could not be read in ``rejected``."""
-        refusals = _refused_by_headers(block)
-        readings, record = self._read(block, refusals)
+        refusals = refused_by_headers(block)
+        readings, record = self._payloads.read(block, refusals)
         draft = self._draft(block, readings, record, refusals).without(refusals)
         entity, channel, unit = self._codes(draft, refusals)
         if (entity < 0).any() or (channel < 0).any() or (unit < 0).any():
@@ -107,73 +104,6 @@ class ReadingDecoder:
             partition=block.partition,
             next_offset=block.next_offset,
         )
-
-    # bytes → wire readings
-
-    def _read(self, block: RecordBlock, refusals: Refusals) -> tuple[list[WireReading], NDArray[np.int32]]:
-        """Return the block's readings, and for each the index of its record."""
-        wires, failed = self._parse(block.values)
-        for index in failed:
-            wires[index] = []
-            if index not in refusals:
-                outcome = self._read_alone(block, index)
-                if isinstance(outcome, Refusal):
-                    refusals[index] = outcome
-                else:
-                    wires[index] = outcome
-        return _flattened(wires)
-
-    def _parse(self, values: Sequence[bytes | None]) -> tuple[list[WireReading | list[WireReading]], list[int]]:
-        """Parse each value as canonical JSON; return the outcomes, and the indices where there is none yet."""
-        decode, max_bytes = decode_wire, self._max_bytes  # locals: this loop is half of the decoder's time
-        wires: list[WireReading | list[WireReading]] = []
-        failed: list[int] = []
-        add = wires.append
-        for value in values:
-            try:
-                if len(value) <= max_bytes:  # type: ignore[arg-type]
-                    wire = decode(value)  # type: ignore[arg-type]
-                    if wire:
-                        add(wire)
-                        continue
-            except (msgspec.DecodeError, RecursionError, TypeError):  # TypeError: a tombstone
-                pass
-            failed.append(len(wires))
-            add([])
-        return wires, failed
-
-    def _read_alone(self, block: RecordBlock, index: int) -> list[WireReading] | Refusal:
-        """Read a record that is no canonical JSON, or say why it cannot be read."""
-        value = block.values[index]
-        if value is None:
-            return Refusal(Reason.TOMBSTONE, "the record has no value (a tombstone)")
-        if len(value) > self._max_bytes:
-            return Refusal(Reason.TOO_LARGE, f"{len(value)} bytes; allowed: at most {self._max_bytes}")
-        if not value.strip():
-            return Refusal(Reason.EMPTY, "the record's value is empty")
-        now_us = int(block.timestamps_ms[index]) * 1000
-        if not cloudevents.looks_like_event(value):
-            return self._read_payload(value, now_us)
-        event = cloudevents.unwrap(value)
-        if isinstance(event, Refusal):
-            return event
-        readings = self._read_payload(event.payload, now_us)
-        if isinstance(readings, list) and _key(block, index) is None:
-            for reading in readings:
-                reading.entity = reading.entity or event.entity
-        return readings
-
-    def _read_payload(self, payload: bytes, now_us: int) -> list[WireReading] | Refusal:
-        """Read canonical JSON or a SenML pack; relative times in it count from ``now_us``, the record's own time."""
-        outcome = read_wire(payload)
-        if isinstance(outcome, list) or outcome.reason not in (Reason.MISSING_KEY, Reason.WRONG_TYPE):
-            return outcome
-        document = msgspec.json.decode(payload)
-        if looks_like_senml(document):
-            return resolve_pack(document, now_us, self._separators)
-        return outcome
-
-    # wire readings → columns
 
     def _draft(
         self, block: RecordBlock, readings: list[WireReading], record: NDArray[np.int32], refusals: Refusals
@@ -222,22 +152,6 @@ class ReadingDecoder:
         return entity, channel, unit
 
 
-def _flattened(wires: list[WireReading | list[WireReading]]) -> tuple[list[WireReading], NDArray[np.int32]]:
-    """Return the readings one after the other, and for each the index of the element that it was in."""
-    if list not in set(map(type, wires)):
-        return wires, np.arange(len(wires), dtype=np.int32)  # type: ignore[return-value]
-    readings: list[WireReading] = []
-    counts: list[int] = []
-    for wire in wires:
-        if type(wire) is WireReading:  # the usual one: no list is made for it
-            readings.append(wire)
-            counts.append(1)
-        else:
-            readings.extend(wire)  # type: ignore[arg-type]
-            counts.append(len(wire))  # type: ignore[arg-type]
-    return readings, np.repeat(np.arange(len(wires), dtype=np.int32), counts)
-
-
 def _codes(vocabulary: Vocabulary, names: Sequence[str | None]) -> NDArray[np.int32]:
     """Return the codes of ``names``, new names included; None is the empty name; -1 where the vocabulary is full."""
     known = vocabulary.codes
@@ -267,7 +181,7 @@ def _entities(
 
 def _entity_of(block: RecordBlock, index: int) -> str | Refusal:
     """Return the entity that a record's key, or else its CloudEvents headers, name."""
-    key = _key(block, index)
+    key = key_of(block, index)
     if key is None:
         headers = block.headers.get(index, ()) if block.headers else ()
         name = cloudevents.entity_of_headers(headers)
@@ -284,11 +198,6 @@ def _entity_of(block: RecordBlock, index: int) -> str | Refusal:
     return name
 
 
-def _key(block: RecordBlock, index: int) -> bytes | None:
-    """Return the record's key; None for an empty one."""
-    return (block.keys[index] or None) if block.keys is not None else None
-
-
 def _qualities(readings: list[WireReading], record: NDArray[np.int32], refusals: Refusals) -> NDArray[np.int8]:
     names = [reading.quality for reading in readings]
     try:
@@ -300,13 +209,6 @@ def _qualities(readings: list[WireReading], record: NDArray[np.int32], refusals:
             detail = f"quality {shortened(name)}; allowed: {allowed}"
             refusals.setdefault(int(record[row]), Refusal(Reason.BAD_QUALITY, detail))
     return np.fromiter((QUALITY_CODES.get(name, -1) for name in names), np.int8, len(names))
-
-
-def _refused_by_headers(block: RecordBlock) -> Refusals:
-    """Return the binary-mode events that cannot be read; a tombstone is called one, whatever its headers."""
-    headers: Iterable[tuple[int, cloudevents.Headers]] = block.headers.items() if block.headers else ()
-    found = ((index, cloudevents.refuse_headers(pairs)) for index, pairs in headers if block.values[index] is not None)
-    return {index: refusal for index, refusal in found if refusal is not None}
 
 
 def _rejected(block: RecordBlock, index: int, refusal: Refusal) -> Rejected:
