@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,11 +80,8 @@ class Finding:
     note: str = ""
 
 
-class Describe(Protocol):
-    """Finds words for a lane of an entity."""
-
-    def __call__(self, row: int, lane: int, phase: Phase, incident: Incident | None, note: str) -> Finding:
-        """Return what to say; ``incident`` is the open one, None when it opens only now."""
+Describe: TypeAlias = Callable[[int, int, Phase, Incident | None, str], Finding]
+"""Finds words for (row, lane) in a phase; given the open incident (None when it opens only now) and why it ends."""
 
 
 @dataclass(slots=True)
@@ -95,7 +92,7 @@ class Counts:
     resolved: int = 0
     corrected: int = 0
     suppressed: Counter[str] = field(default_factory=Counter)
-    """Messages not sent, by cause: ``maintenance``, ``flapping``; and openings deferred by ``cooldown``."""
+    """Messages not sent, by cause: ``maintenance``, ``flapping``, ``tier``; and openings deferred by ``cooldown``."""
 
 
 class Casebook:
@@ -107,14 +104,25 @@ class Casebook:
 
     def __init__(
         self, kind: Kind, lanes: Sequence[str], facts: StreamFacts, policy: LifePolicy, state: RowState, *,
-        alpha: float | None = None,
+        alpha: float | None = None, least_tier: Tier = Tier.WATCH, n_of_m: Sequence[tuple[int, int]] | None = None,
+        prefix: str = "life_",
     ) -> None:  # fmt: skip
-        """Make an empty book; ``lanes`` names what can go wrong with an entity, ``""`` for just the entity."""
+        """Make an empty book.
+
+        Args:
+            lanes: names what can go wrong with an entity, ``""`` for just the entity.
+            state: the arrays of the life cycle are added to it.
+            alpha: chance per step of a score of 1.0 where nothing is wrong, to be told along.
+            least_tier: incidents below it are tracked in silence.
+            n_of_m: (needed, window) of each lane, where they differ from the policy's.
+            prefix: of the names of those arrays.
+        """
         self.kind = kind
         self.lanes = tuple(lanes)
         self.facts = facts
-        self.life = Lifecycle(state, len(self.lanes), policy)
+        self.life = Lifecycle(state, len(self.lanes), policy, n_of_m, prefix)
         self.alpha = alpha
+        self.least_tier = least_tier
         self.counts = Counts()
         self._open: dict[tuple[int, int], Incident] = {}
 
@@ -154,12 +162,14 @@ class Casebook:
         """
         incident = self._open[row, lane]
         _take(incident, finding)
-        if not incident.announced:
-            return self._suppress("maintenance")
+        if not incident.announced and urgent:
+            return self._announce(incident, moment, finding)
         if incident.flapping and not urgent:
             return self._suppress("flapping")
-        if self._quiet(incident, moment):
-            return self._suppress("maintenance")
+        if cause := self._muted_by(incident, moment):
+            return self._suppress(cause)
+        if not incident.announced:
+            return []  # its own announcement comes with the next evidence
         return [self._message(incident, Phase.UPDATED, moment, finding)]
 
     def withdraw(self, moment: Moment, row: int, lane: int, reason: str) -> list[AlertMessage]:
@@ -170,7 +180,7 @@ class Casebook:
         finding = Finding(reason, incident.explanation, incident.score, note=WITHDRAWN)
         return self._close(incident, Phase.CORRECTED, moment, finding)
 
-    def rows_shared(self, slots: NDArray[np.intp]) -> list[list[Json]]:
+    def rows_shared(self, slots: NDArray[np.intp]) -> Json:
         """Return the open incidents of each slot, as JSON can hold them; they can move with the slots' state."""
         by_row: dict[int, list[Json]] = {}
         for (row, lane), incident in self._open.items():
@@ -209,15 +219,15 @@ class Casebook:
         for (row, lane), incident in self._open.items():
             if incident.announced or row >= len(evidence) or not evidence[row, lane]:
                 continue
-            if not self._quiet(incident, moment):
+            if not self._muted_by(incident, moment):
                 finding = describe(row, lane, Phase.OPENED, incident, "")
                 _take(incident, finding)
                 messages += self._announce(incident, moment, finding)
         return messages
 
     def _announce(self, incident: Incident, moment: Moment, finding: Finding) -> list[AlertMessage]:
-        if self._quiet(incident, moment):
-            return self._suppress("maintenance")
+        if cause := self._muted_by(incident, moment):
+            return self._suppress(cause)
         incident.announced = True
         return [self._message(incident, Phase.OPENED, moment, finding)]
 
@@ -236,7 +246,7 @@ class Casebook:
     def _close(self, incident: Incident, phase: Phase, moment: Moment, finding: Finding) -> list[AlertMessage]:
         """Tell of an end even under maintenance: whoever heard of the beginning has to hear it."""
         if not incident.announced:
-            return self._suppress("maintenance")
+            return self._suppress(self._muted_by(incident, moment) or "maintenance")
         return [self._message(incident, phase, moment, finding)]
 
     def _new(self, row: int, lane: int, first_step: int, moment: Moment) -> Incident:
@@ -253,11 +263,15 @@ class Casebook:
             first_step=first_step,
             started_us=moment.time_us - (moment.step - first_step) * self.facts.step_us,
             opened_us=moment.time_us,
-            flapping=bool(self.life.state["life_flapping"][row, lane]),
+            flapping=self.life.flapping(row, lane),
         )
 
-    def _quiet(self, incident: Incident, moment: Moment) -> bool:
-        return self.facts.maintenance.covers(incident.entity, moment.time_us - self.facts.step_us, moment.time_us)
+    def _muted_by(self, incident: Incident, moment: Moment) -> str:
+        """Return why nothing may be said of the incident now; empty where it may."""
+        if incident.tier < self.least_tier:
+            return "tier"
+        begin_us = moment.time_us - self.facts.step_us
+        return "maintenance" if self.facts.maintenance.covers(incident.entity, begin_us, moment.time_us) else ""
 
     def _suppress(self, cause: str) -> list[AlertMessage]:
         self.counts.suppressed[cause] += 1
