@@ -2,6 +2,7 @@
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
+const truthText = (kind) => (kind === "documented" ? "documented event" : words(kind));
 const tiers = { 1: "watch", 2: "alert" };
 const state = { stream: null, entity: null, incident: null, all: false, tier: 0 };
 const redraws = new Map();
@@ -66,7 +67,7 @@ function showList() {
       node("span", { class: i.tier >= 2 ? "dot" : "dot hollow", "aria-hidden": "true" }),
       node("b", {}, words(i.kind), i.name ? ` · ${i.name}` : ""),
       node("span", { class: "when" }, moment(i.opened)),
-      node("span", { class: "sub" }, [tiers[i.tier] || "", state.all ? i.entity : "", i.finds ? `is a ${words(i.finds.kind)}` : i.reason].filter(Boolean).join(" · ")))));
+      node("span", { class: "sub" }, [tiers[i.tier] || "", state.all ? i.entity : "", i.finds ? `found: ${truthText(i.finds.kind)}` : i.reason].filter(Boolean).join(" · ")))));
   const nothing = state.all ? "Nothing was raised." : "Nothing was raised for this entity.";
   byId("incidents").replaceChildren(...(items.length ? items : [node("li", { class: "empty" }, state.tier ? "None of this tier." : nothing)]));
   if (DATA.hidden) byId("incidents").append(node("li", { class: "empty" }, `${count(DATA.hidden, "lesser incident")} left out of this page.`));
@@ -106,6 +107,7 @@ function showSeries() {
   readLine(readout, stream, entity, -1, thinned);
   redraws.set("series", () => stackedChart(chart, chart.clientWidth, {
     t: entity.t, until: entity.until, step: stream.step, channels: entity.channels, names: stream.channels, score: entity.score, known: entity.known,
+    tall: entity.channels.length < 3 ? 150 : 92,
     marks: spans(stream, incidentsOf(stream.name, entity.name), entity.until), onPick: (id) => go({ incident: id, reveal: true }),
     onRead: (i) => readLine(readout, stream, entity, i, thinned), label: `Series of ${entity.name}, expected band, incidents and score`,
   }));
@@ -128,7 +130,7 @@ function shares(incident, stream) {
 
 function witnesses(incident, stream) {
   const scores = incident.moment.witness.map((w) => w || 0), most = Math.max(1.25, ...scores);
-  const rows = scores.map((w, v) => ({ name: words(stream.witnesses[v] || `witness ${v + 1}`), size: w / most, mark: 1 / most, text: number(w) }));
+  const rows = scores.map((w, v) => ({ name: words(stream.witnesses[v] || `witness ${v + 1}`), size: w / most, mark: 1 / most, text: w.toFixed(2) }));
   return node("div", {}, node("h3", {}, "Score of each witness"), bars(rows), node("p", { class: "hint" }, "All on one scale; the red mark at 1 is the boundary of the false-alarm budget."));
 }
 
@@ -136,14 +138,14 @@ function seen(incident, stream) {
   const zoom = incident.zoom, at = nearest(zoom.t, incident.opened), from = Math.max(0, at - zoom.seen + 1);
   const order = stream.channels.map((_, c) => c);
   if (incident.moment) order.sort((a, b) => (incident.moment.share[b] || 0) - (incident.moment.share[a] || 0));
-  const columns = order.slice(0, 6);
+  const columns = order.slice(0, innerWidth < 1200 ? 3 : 4);
   const cell = (c, i) => {
     const p = zoom.channels[c], v = p.lo[i], out = v !== null && p.l[i] !== null && (v < p.l[i] || v > p.u[i]);
-    const band = p.l[i] === null ? "" : node("span", { class: "of" }, ` in ${number(p.l[i])}…${number(p.u[i])}`);
+    const band = p.l[i] === null ? "" : node("span", { class: "of" }, ` in ${brief(p.l[i])}…${brief(p.u[i])}`);
     return node("td", { class: "num" }, node("span", { class: out ? "out" : null }, v === null ? "missing" : number(v)), band);
   };
   const rows = [];
-  for (let i = from; i <= at; i++) rows.push(node("tr", { class: i === at ? "now" : null }, node("td", {}, moment(zoom.t[i])), ...columns.map((c) => cell(c, i)), node("td", { class: "num" }, number(zoom.score[i]))));
+  for (let i = from; i <= at; i++) rows.push(node("tr", { class: i === at ? "now" : null }, node("td", {}, moment(zoom.t[i])), ...columns.map((c) => cell(c, i)), node("td", { class: "num" }, (zoom.score[i] || 0).toFixed(2))));
   const head = node("tr", {}, node("th", {}, "Time (UTC)"), ...columns.map((c) => node("th", { class: "num", scope: "col" }, stream.channels[c].name)), node("th", { class: "num", scope: "col" }, "score"));
   return node("div", { class: "block" }, node("h3", {}, "What the model saw when it fired"), node("div", { class: "scroll" }, node("table", { class: "seen" }, node("thead", {}, head), node("tbody", {}, ...rows))),
     node("p", { class: "hint" }, "Observed values and the band forecast for them one step before; red lies outside. The last line is the step at which the incident opened."));
@@ -160,33 +162,41 @@ function heat(incident, stream) {
   const canvas = node("canvas", { role: "img", "aria-label": `Attention weights, ${rows} steps by ${columns} positions` }), scale = node("canvas", { "aria-hidden": "true" });
   const plot = node("div", { class: "plot" }, canvas), labels = node("div", { class: "rows" }), below = node("div", { class: "cols" });
   const tip = node("div", { class: "readout" }, "Point at the map to read a weight.");
+  const narrow = innerWidth < 620;
+  // A group of a few columns gets an eighth of the width all the same: seven lags matter as much as fifty moments.
+  const kindOf = (c) => map.kinds[order[c]], sizes = {};
+  for (const kind of map.kinds) sizes[kind] = (sizes[kind] || 0) + 1;
+  const weightOf = (kind) => Math.max(1, columns / (narrow ? 4 : 8) / sizes[kind]);
+  const total = map.kinds.reduce((sum, kind) => sum + weightOf(kind), 0), edges = [0];
+  for (let c = 0; c < columns; c++) edges.push(edges[c] + weightOf(kindOf(c)) / total);
   const here = (r) => ((r + 0.5) / rows) * 100, fired = nearest(map.rows, incident.opened);
   const every = Math.max(1, Math.ceil(rows / 9));
   for (let r = 0; r < rows; r++) if (r === fired || (r % every === 0 && Math.abs(r - fired) >= Math.ceil(every * 0.7))) labels.append(node("span", { class: r === fired ? "now" : null, style: `top:${here(r)}%` }, r === fired ? `fired ${clock(map.rows[r])}` : clock(map.rows[r])));
   plot.append(node("div", { class: "line", style: `top:${(fired / rows) * 100}%` }), node("div", { class: "line", style: `top:${((fired + 1) / rows) * 100}%` }));
-  const names = { lag: "program's lags", recent: "recent moments", neighbour: "neighbours", example: "past examples" };
+  const names = narrow ? { lag: "lags", recent: "recent", neighbour: "nearby", example: "past" }
+    : { lag: "set lags", recent: "recent moments", neighbour: "neighbours", example: "past examples" };
   for (let a = 0; a < columns;) {
     let b = a;
     while (b < columns && map.kinds[order[b]] === map.kinds[order[a]]) b++;
     const kind = map.kinds[order[a]], timed = kind === "recent" || kind === "lag", edge = (k) => (timed ? `−${duration(map.at[order[k]] * stream.step)}` : "");
-    if (a > 0) plot.append(node("div", { class: "split", style: `left:${(a / columns) * 100}%` }));
-    const share = (b - a) / columns;
-    below.append(node("i", { style: `left:calc(${(a / columns) * 100}% + 1px);width:calc(${share * 100}% - 2px)` }));
-    if (share > 0.08) below.append(node("span", { class: "group", title: names[kind] || kind, style: `left:${(a / columns) * 100}%;max-width:${share * 100}%` }, names[kind] || words(kind)));
-    if (timed && share > 0.1) below.append(node("span", { style: `left:${(a / columns) * 100}%` }, edge(a)));
-    if (timed && share > 0.28) below.append(node("span", { style: `right:${100 - (b / columns) * 100}%` }, edge(b - 1)));
+    if (a > 0) plot.append(node("div", { class: "split", style: `left:${edges[a] * 100}%` }));
+    const share = edges[b] - edges[a], at = `left:${edges[a] * 100}%;max-width:${share * 100}%`;
+    below.append(node("i", { style: `left:calc(${edges[a] * 100}% + 1px);width:calc(${share * 100}% - 3px)` }));
+    below.append(node("span", { class: "group", title: names[kind] || kind, style: at }, names[kind] || words(kind)));
+    if (timed) below.append(node("span", { style: at }, edge(a)));
+    if (timed && share > 0.28) below.append(node("span", { style: `right:calc(${100 - edges[b] * 100}% + 4px)` }, edge(b - 1)));
     a = b;
   }
-  const draw = () => { paint(canvas, columns, rows, (r, c) => map.w[r][order[c]] / top); paint(scale, 64, 1, (_, c) => c / 63); };
+  const draw = () => { paint(canvas, edges, rows, (r, c) => map.w[r][order[c]] / top); paint(scale, Array.from({ length: 65 }, (_, c) => c / 64), 1, (_, c) => c / 63); };
   redraws.set("heat", draw);
   draw();
   canvas.addEventListener("pointermove", (event) => {
-    const box = canvas.getBoundingClientRect(), c = order[Math.min(columns - 1, Math.max(0, Math.floor(((event.clientX - box.left) / box.width) * columns)))], r = Math.min(rows - 1, Math.max(0, Math.floor(((event.clientY - box.top) / box.height) * rows)));
+    const box = canvas.getBoundingClientRect(), c = order[Math.min(columns - 1, nearest(edges, (event.clientX - box.left) / box.width))], r = Math.min(rows - 1, Math.max(0, Math.floor(((event.clientY - box.top) / box.height) * rows)));
     const what = map.kinds[c] === "recent" || map.kinds[c] === "lag" ? `${duration(map.at[c] * stream.step)} before` : `${map.kinds[c]} ${map.at[c] + 1}`;
     tip.replaceChildren(node("b", {}, moment(map.rows[r])), "  looked at  ", node("b", {}, what), "  with weight ", node("b", {}, number(map.w[r][c])));
   });
   return node("div", { class: "block" }, title, tip, node("div", { class: "heat", style: "margin-top:6px" }, labels, plot, below),
-    node("div", { class: "scale" }, "weight 0", scale, `${number(top)} or more`, node("span", {}, `· uniform would be ${number(1 / columns)}`)),
+    node("div", { class: "scale" }, "weight 0", scale, `${brief(top)} or more`, node("span", {}, `· uniform would be ${brief(1 / columns)}`)),
     node("p", { class: "hint" }, "Each row is a forecast, from the steps before the incident down to those after it; each column is something the network could look back at."));
 }
 
@@ -214,8 +224,8 @@ function facts(incident) {
   if (incident.score !== null) rows.push(["Highest score", number(incident.score)]);
   if (incident.alpha !== null && incident.alpha !== undefined) rows.push(["Chance per step at 1.0", number(incident.alpha)]);
   rows.push(["Model", incident.model || "–"], ["Incident", incident.id.slice(0, 12)]);
-  if (incident.finds) rows.push(["Truth", `${words(incident.finds.kind)}: ${incident.finds.note}`]);
-  return node("dl", { class: "facts" }, ...rows.map(([k, v]) => node("div", {}, node("dt", {}, k), node("dd", {}, v))));
+  if (incident.finds) rows.push(["Truth", `${truthText(incident.finds.kind)}: ${incident.finds.note}`]);
+  return node("dl", { class: "facts" }, ...rows.map(([k, v]) => node("div", { class: k === "Truth" ? "wide" : null }, node("dt", {}, k), node("dd", {}, v))));
 }
 
 function showIncident() {

@@ -54,6 +54,8 @@ function number(x) {
   return String(Number(x.toPrecision(size >= 1000 ? 5 : 4)));
 }
 
+const brief = (x) => (x === null ? "–" : number(Number(x.toPrecision(3))));
+
 const UNITS = { "ug/m3": "µg/m³", "mg/m3": "mg/m³", Cel: "°C", "1": "", "L/s": "l/s", "m3/s": "m³/s" };
 const unitText = (unit) => (unit in UNITS ? UNITS[unit] : unit);
 
@@ -63,7 +65,7 @@ function ticks(low, high, count) {
   const step = power * [1, 2, 2.5, 5, 10].find((m) => m * power >= rough);
   const out = [];
   for (let v = Math.ceil(low / step) * step; v <= high + step * 1e-6; v += step) out.push(Number(v.toPrecision(10)));
-  return out;
+  return out.length > 1 || count > 6 ? out : ticks(low, high, count + 1);
 }
 
 function timeTicks(from, to, count) {
@@ -138,7 +140,7 @@ function stackedChart(host, width, view) {
 
   for (const [time, text] of timeTicks(from, to, Math.floor((width - left) / 88))) {
     svg.append(shape("line", { class: "grid", x1: x(time), x2: x(time), y1: 20, y2: bottom }));
-    svg.append(shape("text", { x: x(time), y: bottom + 16, "text-anchor": "middle" }, text));
+    svg.append(shape("text", { x: x(time), y: bottom + 16, "text-anchor": x(time) > width - 30 ? "end" : "middle" }, text));
   }
   const shades = shape("g", { "clip-path": `url(#${clipId})` });
   for (const mark of marks) {
@@ -183,7 +185,7 @@ function stackedChart(host, width, view) {
     for (const fault of known) {
       const w = Math.max(4, x(fault.end) - x(fault.start));
       svg.append(shape("rect", { class: fault.found ? "known" : "known missed", x: x(fault.start), y: bottom - 12, width: w, height: 9, rx: 2 },
-        shape("title", {}, `${words(fault.kind)}: ${fault.note}\n${moment(fault.start)} to ${moment(fault.end)} · ${fault.found ? "found" : "missed"}`)));
+        shape("title", {}, `${truthText(fault.kind)}: ${fault.note}\n${moment(fault.start)} to ${moment(fault.end)} · ${fault.found ? "found" : "missed"}`)));
     }
   }
   if (fired) svg.append(shape("line", { class: `fired ${fired.tone}`, x1: x(fired.t), x2: x(fired.t), y1: 16, y2: bottom }));
@@ -218,15 +220,16 @@ function ramp(v) {
   return stops[i].map((s, k) => s + (stops[i + 1][k] - s) * (p - i));
 }
 
-function paint(canvas, columns, rows, value) {
-  canvas.width = columns; canvas.height = rows;
+// Paint a map whose columns end at ``edges`` (0 to 1, ascending); the canvas is scaled to its place by the page.
+function paint(canvas, edges, rows, value) {
+  const wide = 1600, tall = rows === 1 ? 1 : rows * 8;
+  canvas.width = wide; canvas.height = tall;
   const context = canvas.getContext("2d");
-  const image = context.createImageData(columns, rows);
   for (let r = 0; r < rows; r++) {
-    for (let c = 0; c < columns; c++) {
-      const [red, green, blue] = ramp(value(r, c));
-      image.data.set([red, green, blue, 255], (r * columns + c) * 4);
+    for (let c = 0; c + 1 < edges.length; c++) {
+      context.fillStyle = `rgb(${ramp(value(r, c)).map(Math.round).join(" ")})`;
+      const from = Math.round(edges[c] * wide);
+      context.fillRect(from, (r * tall) / rows, Math.round(edges[c + 1] * wide) - from, tall / rows);
     }
   }
-  context.putImageData(image, 0, 0);
 }

@@ -1,8 +1,7 @@
-"""A recorded run to test reports with: the demo's own data, a forecaster of yesterday's values, incidents where faults are."""
+"""A recorded run to test reports with: the demo's data, a simple forecaster, incidents where the faults are."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from pipeline.demo_data import DemoStream, demo_streams
 from pipeline.found import Raised, Reckoning, reckon
 from pipeline.incident import AlertMessage, Json, Kind, Phase, Severity, Tier, incident_id
+from pipeline.planted import Fault
 from pipeline.recording import Recorder
 
 WITNESSES = ("level", "novelty", "innovation")
@@ -106,7 +106,7 @@ class Run:
 def synthetic_run(days: float = 30.0, training_days: float = 6.0, attention: bool = True) -> Run:
     """Return a run over the demo's streams in which every third fault is only watched and every tenth is missed."""
     run = Run(Recorder())
-    truths = []
+    truths: list[Fault] = []
     for demo in demo_streams(days, training_days):
         series = demo.series
         step_us = round(series.step_s * 1e6)
@@ -135,8 +135,8 @@ def _replay(run: Run, demo: DemoStream, step_us: int, attention: bool) -> None:
         if number % 10 == 9:
             continue
         e = series.entities.index(fault.entity)
-        a, b = np.searchsorted(series.times_us, [fault.start_us, fault.end_us]) + [1, 5]
-        b = min(int(b), T - 1)
+        a, b = np.searchsorted(series.times_us, [fault.start_us, fault.end_us]).tolist()
+        a, b = a + 1, min(b + 5, T - 1)
         kind = Kind.ANOMALY if "anomaly" in fault.found_by else Kind(sorted(fault.found_by)[-1])
         tier = Tier.WATCH if number % 3 == 0 else Tier.ALERT
         opened_us = int(series.times_us[a])
@@ -159,7 +159,7 @@ def _replay(run: Run, demo: DemoStream, step_us: int, attention: bool) -> None:
         ended = message(
             series.stream, fault.entity, kind, ended_us, phase=Phase.RESOLVED, opened_us=opened_us, tier=tier
         )
-        said.setdefault(int(a), []).append(told)
+        said.setdefault(a, []).append(told)
         said.setdefault(b, []).append(ended)
         level[a:b, e] = int(tier)
         run.raised.append(
