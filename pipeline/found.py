@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from pipeline.incident import WHOLE_STREAM
 from pipeline.planted import Fault
 
 _HOUR_US = 3_600_000_000
@@ -97,7 +98,7 @@ class BudgetUse:
 
 
 def reckon(raised: Iterable[Raised], faults: Sequence[Fault], echo_h: float = ECHO_H) -> Reckoning:
-    """Match incidents with faults of the same stream and entity.
+    """Match incidents with faults of the same stream and entity; one about a whole stream is about each entity.
 
     A fault is found by the first incident of a kind that counts, opened between its start and the end of its
     tolerance. One that was open already when the fault began counts when it became an alert in that time. An incident
@@ -121,7 +122,7 @@ def budget_use(false_alerts: int, budget: float, period_s: float, entities: int,
 
 
 def _same_place(fault: Fault, incident: Raised) -> bool:
-    return (fault.stream, fault.entity) == (incident.stream, incident.entity)
+    return fault.stream == incident.stream and incident.entity in (fault.entity, WHOLE_STREAM)
 
 
 def _first_find(fault: Fault, incidents: Sequence[Raised]) -> Raised | None:

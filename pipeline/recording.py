@@ -13,10 +13,8 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from models.explanation import BAND_SPREADS
 from pipeline.incident import AlertMessage, finite_json
-
-BAND_SPREADS = 3.0
-"""Half the width of the expected band, in spreads of the forecast."""
 
 
 class StepFrames(Protocol):
@@ -61,6 +59,14 @@ class Position(Protocol):
     @property
     def kind(self) -> str:
         """recent, lag, neighbour or example."""
+
+    @property
+    def lag_steps(self) -> int:
+        """Steps back in time, for recent and lag."""
+
+    @property
+    def index(self) -> int:
+        """Which neighbour or example."""
 
 
 @dataclass(slots=True)
@@ -142,6 +148,13 @@ class StreamRecord:
         self.attended: deque[_Attended] = deque(maxlen=attention_before)
         self.awaiting: list[tuple[Moment, int, int]] = []
         """(moment, slot, steps still to come) of the moments whose heat map goes on."""
+        self._positions: tuple[Position, ...] = ()
+
+    def same(self, positions: tuple[Position, ...]) -> tuple[Position, ...]:
+        """Return one object for equal positions, so that they are compared and kept once for all steps."""
+        if positions != self._positions:
+            self._positions = positions
+        return self._positions
 
 
 class Recorder:
@@ -224,7 +237,7 @@ class Recorder:
         if attention is not None and len(positions) > 0:
             weights = np.asarray(attention, np.float32)
             weights = weights.mean(axis=1) if weights.ndim == 3 else weights.copy()  # [n, M]
-            self._attend(record, _Attended(frames.time_us, weights, tuple(positions)))
+            self._attend(record, _Attended(frames.time_us, weights, record.same(tuple(positions))))
         for message in messages:
             self._hear(record, frames.time_us, detection, message)
 
@@ -260,7 +273,7 @@ class Recorder:
         record.attended.append(attended)
         going_on = []
         for moment, slot, left in record.awaiting:
-            if attended.positions == moment.positions:  # a new network may look elsewhere: its rows are another map
+            if attended.positions is moment.positions:  # a new network may look elsewhere: its rows are another map
                 moment.attention_us.append(attended.time_us)
                 moment.attention.append(attended.weights[slot])
                 if left > 1:
@@ -291,7 +304,7 @@ class Recorder:
             return
         moment.positions = record.attended[-1].positions
         for attended in record.attended:
-            if attended.positions == moment.positions and slot < len(attended.weights):
+            if attended.positions is moment.positions and slot < len(attended.weights):
                 moment.attention_us.append(attended.time_us)
                 moment.attention.append(attended.weights[slot])
         if self._after > 0:

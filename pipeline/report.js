@@ -76,7 +76,7 @@ function showList() {
 function legend(hasKnown) {
   const key = (style, text) => node("span", {}, node("i", { style }), text);
   return node("div", { class: "legend" },
-    key("background:var(--series);height:3px", "observed"), key("background:var(--band)", `expected, ± ${number(DATA.band)} spreads`),
+    key("background:var(--series);height:3px", "observed"), key("background:var(--band)", DATA.coverage ? `expected (${Math.round(DATA.coverage * 100)} %)` : `expected, ± ${number(DATA.band)} spreads`),
     key("background:var(--watch-fill);box-shadow:inset 0 2px var(--watch)", "watch"), key("background:var(--alert-fill);box-shadow:inset 0 2px var(--alert)", "alert"),
     key("background:var(--other-fill);box-shadow:inset 0 2px var(--other)", "limit, silence, stuck"),
     hasKnown ? key("background:var(--good)", "planted or documented, found") : null, hasKnown ? key("box-shadow:inset 0 0 0 1.5px var(--alert)", "missed") : null);
@@ -129,16 +129,21 @@ function shares(incident, stream) {
 }
 
 function witnesses(incident, stream) {
+  const names = stream.witnesses.length ? stream.witnesses : Object.keys(incident.explanation.witnesses || {});
   const scores = incident.moment.witness.map((w) => w || 0), most = Math.max(1.25, ...scores);
-  const rows = scores.map((w, v) => ({ name: words(stream.witnesses[v] || `witness ${v + 1}`), size: w / most, mark: 1 / most, text: w.toFixed(2) }));
+  const rows = scores.map((w, v) => ({ name: words(names[v] || `witness ${v + 1}`), size: w / most, mark: 1 / most, text: w.toFixed(2) }));
   return node("div", {}, node("h3", {}, "Score of each witness"), bars(rows), node("p", { class: "hint" }, "All on one scale; the red mark at 1 is the boundary of the false-alarm budget."));
+}
+
+// The channels, those that the incident is about first.
+function ranked(incident, stream) {
+  const about = (c) => (stream.channels[c].key === (incident.explanation.channel || incident.name) ? 2 : incident.moment ? incident.moment.share[c] || 0 : 0);
+  return stream.channels.map((_, c) => c).sort((a, b) => about(b) - about(a));
 }
 
 function seen(incident, stream) {
   const zoom = incident.zoom, at = nearest(zoom.t, incident.opened), from = Math.max(0, at - zoom.seen + 1);
-  const order = stream.channels.map((_, c) => c);
-  if (incident.moment) order.sort((a, b) => (incident.moment.share[b] || 0) - (incident.moment.share[a] || 0));
-  const columns = order.slice(0, innerWidth < 1200 ? 3 : 4);
+  const columns = ranked(incident, stream).slice(0, innerWidth < 1200 ? 3 : 4);
   const cell = (c, i) => {
     const p = zoom.channels[c], v = p.lo[i], out = v !== null && p.l[i] !== null && (v < p.l[i] || v > p.u[i]);
     const band = p.l[i] === null ? "" : node("span", { class: "of" }, ` in ${brief(p.l[i])}…${brief(p.u[i])}`);
@@ -203,18 +208,31 @@ function heat(incident, stream) {
 function explained(value) {
   if (value === null || value === undefined) return "–";
   if (typeof value === "number") return number(value);
-  if (Array.isArray(value)) return value.length > 12 ? `${count(value.length, "value")}` : value.map(explained).join(", ");
+  if (Array.isArray(value)) return value.map(explained).join(" · ");
   if (typeof value === "object") return Object.entries(value).map(([k, v]) => `${words(k)} ${explained(v)}`).join("; ");
   return String(value);
 }
 
-function said(incident) {
-  const entries = Object.entries(incident.explanation || {});
-  const near = entries.find(([k]) => k.includes("nearest")), out = [];
-  if (near) out.push(node("div", { class: "block" }, node("h3", {}, "Nearest example"), typeof near[1] === "object" && near[1] !== null
-    ? node("dl", { class: "words" }, ...Object.entries(near[1]).flatMap(([k, v]) => [node("dt", {}, words(k)), node("dd", {}, explained(v))])) : node("p", {}, explained(near[1]))));
-  if (entries.length) out.push(node("details", { class: "block" }, node("summary", {}, "All numbers of the alert message"), node("dl", { class: "words" }, ...entries.flatMap(([k, v]) => [node("dt", {}, words(k)), node("dd", {}, explained(v))]))));
-  return out;
+// What the alert message says of memory: the nearest example in words, the strongest attention by name.
+function memory(incident, stream) {
+  const near = incident.explanation.nearest, strongest = Array.isArray(incident.explanation.attention) ? incident.explanation.attention : [];
+  const parts = [];
+  if (near && near.time) {
+    const channel = stream && stream.channels.find((c) => c.key === near.channel), name = channel ? channel.name : near.channel;
+    parts.push(node("div", {}, node("h3", {}, "Nearest example"), node("p", {}, "The remembered moment most like this one is ", node("b", {}, `${moment(Date.parse(near.time) / 1000)} UTC`), `, at distance ${number(near.distance)}`, name ? `. It differs most in ${name}.` : "."),
+      node("p", { class: "hint" }, "Distance in units of what is usual between neighbouring examples; a large one means that nothing like it was seen before.")));
+  }
+  if (strongest.length) {
+    const most = Math.max(...strongest.map((m) => m.weight || 0), 1e-9);
+    parts.push(node("div", {}, node("h3", {}, "What it looked at most"), bars(strongest.slice(0, 6).map((m) => ({ name: m.text, size: (m.weight || 0) / most, text: `${((m.weight || 0) * 100).toFixed(1)} %` })))));
+  }
+  return parts.length ? node("div", { class: "two" }, ...parts) : null;
+}
+
+function numbers(incident) {
+  const entries = Object.entries(incident.explanation);
+  if (!entries.length) return null;
+  return node("details", { class: "block" }, node("summary", {}, "All numbers of the alert message"), node("dl", { class: "words" }, ...entries.flatMap(([k, v]) => [node("dt", {}, words(k)), node("dd", {}, explained(v))])));
 }
 
 function facts(incident) {
@@ -243,12 +261,10 @@ function showIncident() {
   if (incident.moment && stream && incident.kind === "anomaly") parts.push(node("div", { class: `two ${t}` }, shares(incident, stream), witnesses(incident, stream)));
   if (incident.zoom && stream) parts.push(seen(incident, stream));
   if (stream) { const block = heat(incident, stream); block.classList.add(t); parts.push(block); }
-  host.replaceChildren(...parts, ...said(incident));
+  host.replaceChildren(...[...parts, memory(incident, stream), numbers(incident)].filter(Boolean));
   if (!incident.zoom || !stream) return;
   const zoom = { ...incident.zoom, width: 1 }, last = zoom.t[zoom.t.length - 1];
-  const order = stream.channels.map((_, c) => c);
-  if (incident.moment) order.sort((a, b) => (incident.moment.share[b] || 0) - (incident.moment.share[a] || 0));
-  const columns = order.slice(0, 3);
+  const columns = ranked(incident, stream).slice(0, 3);
   readLine(readout, stream, zoom, -1, false);
   redraws.set("zoom", () => stackedChart(chart, chart.clientWidth, {
     t: zoom.t, until: last, step: stream.step, channels: columns.map((c) => zoom.channels[c]), names: columns.map((c) => stream.channels[c]), score: zoom.score, tall: 104,

@@ -56,9 +56,6 @@ function number(x) {
 
 const brief = (x) => (x === null ? "–" : number(Number(x.toPrecision(3))));
 
-const UNITS = { "ug/m3": "µg/m³", "mg/m3": "mg/m³", Cel: "°C", "1": "", "L/s": "l/s", "m3/s": "m³/s" };
-const unitText = (unit) => (unit in UNITS ? UNITS[unit] : unit);
-
 function ticks(low, high, count) {
   const rough = (high - low) / Math.max(1, count);
   const power = Math.pow(10, Math.floor(Math.log10(rough)));
@@ -169,7 +166,7 @@ function stackedChart(host, width, view) {
     if (channel.hi) plot.append(shape("path", { class: "range", d: areaPath(channel.lo, channel.hi, x, y, t) }));
     else plot.append(shape("path", { class: "obs", d: linePath(channel.lo, x, y, t) }));
     svg.append(plot);
-    const unit = unitText(names[c].unit);
+    const unit = names[c].unit;
     svg.append(shape("text", { class: "name halo", x: left + 6, y: top - 7 }, names[c].name, unit ? shape("tspan", { style: "font-weight:400;fill:var(--faint)" }, `  ${unit}`) : ""));
   });
 

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.explanation import BAND_COVERAGE, BAND_SPREADS
+from models.wording import channel_text, unit_text
 from pipeline.found import Verdict
-from pipeline.recording import Description, Moment, Position, Recorder, StreamRecord, Table
+from pipeline.recording import Description, Moment, Recorder, StreamRecord, Table
 
 MAX_BUCKETS = 1_000
 MAX_SERIES_NUMBERS = 700_000
@@ -70,6 +72,7 @@ def report_data(recorder: Recorder, verdicts: Sequence[Verdict] = ()) -> dict[st
         "incidents": _incidents(recorder, shown, tables, verdicts),
         "hidden": len(incidents) - len(shown),
         "band": recorder.band_spreads,
+        "coverage": BAND_COVERAGE if recorder.band_spreads == BAND_SPREADS else None,
     }
 
 
@@ -113,7 +116,8 @@ def _stream(
     buckets: int,
     verdicts: Sequence[Verdict],
 ) -> dict[str, Json]:
-    channels = [{"name": c, "unit": u} for c, u in zip(described.channels, described.units, strict=True)]
+    named = zip(described.channels, described.units, strict=True)
+    channels = [{"key": c, "name": channel_text(c), "unit": unit_text(u).strip()} for c, u in named]
     entities = [
         {"name": entity, **_thinned(tables[name, entity], buckets), "known": _known(name, entity, verdicts)}
         for entity in record.entities
@@ -253,15 +257,9 @@ def _attention(moment: Moment) -> dict[str, Json] | None:
     return {
         "rows": [t // 1_000_000 for t in moment.attention_us],
         "kinds": [str(p.kind) for p in moment.positions],
-        "at": [position_number(p) for p in moment.positions],
+        "at": [p.lag_steps if str(p.kind) in ("recent", "lag") else p.index for p in moment.positions],
         "w": [_numbers(row, 3) for row in np.nan_to_num(weights)],
     }
-
-
-def position_number(position: Position) -> int:
-    """Return how many steps back a position lies, or which neighbour or example it is."""
-    lag = getattr(position, "lag_steps", None)
-    return int(lag if lag is not None else getattr(position, "index", 0) or 0)
 
 
 def _zoom(table: Table, opened_us: int, budget: int) -> dict[str, Json]:

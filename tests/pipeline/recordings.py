@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from models.attention import AttentionPosition
 from pipeline.demo_data import DemoStream, demo_streams
 from pipeline.found import Raised, Reckoning, reckon
 from pipeline.incident import AlertMessage, Json, Kind, Phase, Severity, Tier, incident_id
@@ -35,20 +36,11 @@ class StepScores:
     sign: NDArray[np.int8]
 
 
-@dataclass(frozen=True, slots=True)
-class LookedAt:
-    """A position of the attention."""
-
-    kind: str
-    lag_steps: int | None = None
-    index: int | None = None
-
-
 POSITIONS = (
-    *(LookedAt("recent", lag_steps=lag) for lag in range(1, 49)),
-    *(LookedAt("lag", lag_steps=lag) for lag in (144, 288, 432, 576, 720, 864, 1008)),
-    *(LookedAt("neighbour", index=k) for k in range(3)),
-    *(LookedAt("example", index=k) for k in range(16)),
+    *(AttentionPosition("recent", lag_steps=lag) for lag in range(1, 49)),
+    *(AttentionPosition("lag", lag_steps=lag) for lag in (144, 288, 432, 576, 720, 864, 1008)),
+    *(AttentionPosition("neighbour", index=k) for k in range(3)),
+    *(AttentionPosition("example", index=k) for k in range(16)),
 )
 
 
@@ -150,9 +142,12 @@ def _replay(run: Run, demo: DemoStream, step_us: int, attention: bool) -> None:
             tier=tier,
             reason=reason,
             explanation={
-                "nearest_example": {"time": "2025-09-03 04:00", "distance": 7.31, "differs in": fault.channels[-1]},
+                "nearest": {"time": "2025-09-03T04:00:00Z", "distance": 7.31, "channel": fault.channels[-1]},
                 "witnesses": {"level": 1.2, "novelty": 1.6, "innovation": 0.4},
-                "horizon_s": 3600,
+                "attention": [
+                    {"what": "lag", "text": "the same hour yesterday", "weight": 0.21, "time": None},
+                    {"what": "recent", "text": "10 min before", "weight": 0.12, "time": None},
+                ],
             },
         )
         ended_us = int(series.times_us[b])

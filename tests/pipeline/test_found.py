@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.found import Raised, budget_use, reckon
+from pipeline.incident import WHOLE_STREAM
 from pipeline.planted import Fault, FaultKind
 
 HOUR = 3_600_000_000
@@ -67,6 +68,14 @@ def test_echo_is_neither_find_nor_false() -> None:
     reckoning = reckon([echo, beyond], [fault()])
     assert reckoning.found == 0
     assert reckoning.false_alerts == (beyond,)
+
+
+def test_an_incident_about_the_whole_stream_is_about_each_entity() -> None:
+    """Protects grouped silences: all stations silent together is one incident and finds each one's gap."""
+    whole = raised(101, entity=WHOLE_STREAM)
+    reckoning = reckon([whole], [fault()])
+    assert reckoning.verdicts[0].by is whole
+    assert reckoning.false_alerts == ()
 
 
 def test_tiers_are_counted_apart() -> None:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from models.attention import AttentionPosition
 from pipeline.incident import AlertMessage, Kind, Phase, incident_id
 from pipeline.recording import Recorder
-from tests.pipeline.recordings import POSITIONS, LookedAt, StepFrame, StepScores, message
+from tests.pipeline.recordings import POSITIONS, StepFrame, StepScores, message
 
 STEP = 600_000_000
 
@@ -20,7 +21,7 @@ def feed(
     t: int,
     entities: Sequence[str],
     messages: Sequence[AlertMessage] = (),
-    positions: Sequence[LookedAt] = (),
+    positions: Sequence[AttentionPosition] = (),
 ) -> NDArray[np.float64]:
     """Record step ``t`` of two channels whose values tell step, entity and channel; return them."""
     n = len(entities)

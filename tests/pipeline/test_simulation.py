@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -29,9 +30,9 @@ def planted_air(air: Series) -> tuple[Series, list[Fault]]:
 
 
 @pytest.mark.parametrize("make", [simulation.air, simulation.events])
-def test_same_seed_same_values(make: type[Series]) -> None:
+def test_same_seed_same_values(make: Callable[..., Series]) -> None:
     """Protects reproducible demos: a seed decides every value, and another seed decides otherwise."""
-    one, two, other = (make(3.0, seed=seed) for seed in (7, 7, 8))  # type: ignore[call-arg]
+    one, two, other = (make(3.0, seed=seed) for seed in (7, 7, 8))
     assert np.array_equal(one.values, two.values)
     assert not np.array_equal(one.values, other.values)
 
