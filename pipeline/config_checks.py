@@ -47,10 +47,12 @@ def find_conflicts(config: Config, doubtful: frozenset[Path]) -> Iterator[Confli
     for name in config.kafka.settings.keys() & _OURS.keys():
         yield ("kafka", "settings", name), None, "is not passed through", _OURS[name]
     for index, stream in enumerate(config.streams):
-        checks = [_names(stream), _horizons(stream), _limits(stream), _maintenance(stream), _neighbours(stream)]
-        if ("streams", index, "step") not in doubtful:
+        inside = frozenset(path[2:] for path in doubtful if path[:2] == ("streams", index))
+        checks = [_names(stream), _horizons(stream), _neighbours(stream)]
+        checks += [_limits(stream, inside), _maintenance(stream, inside)]
+        if ("step",) not in inside:
             checks += [_times(stream), _lags(stream)]
-        if not any(("streams", index, "model", *path) in doubtful for path in (("hidden",), ("attention", "kind"))):
+        if not inside & {("model", "hidden"), ("model", "attention", "kind")}:
             checks.append(_heads(stream))
         for path, value, problem, allowed in itertools.chain.from_iterable(checks):
             yield ("streams", index, *path), value, problem, allowed
@@ -155,10 +157,12 @@ def _neighbours(stream: StreamConfig) -> Iterator[Conflict]:
             yield path, others, "names more neighbours than k", f"{neighbours.k} at most, or a larger k"
 
 
-def _limits(stream: StreamConfig) -> Iterator[Conflict]:
+def _limits(stream: StreamConfig, doubtful: frozenset[Path]) -> Iterator[Conflict]:
     for index, channel in enumerate(stream.channels):
         for position, limit in enumerate(channel.limits):
-            yield from _limit(limit, ("channels", index, "limits", position))
+            path: Path = ("channels", index, "limits", position)
+            if _sound(path, doubtful):
+                yield from _limit(limit, path)
 
 
 def _limit(limit: LimitConfig, path: Path) -> Iterator[Conflict]:
@@ -171,9 +175,15 @@ def _limit(limit: LimitConfig, path: Path) -> Iterator[Conflict]:
         yield (*path, "clear"), clear, "is below the limit, so it would never stay open", f"{below:g} or more"
 
 
-def _maintenance(stream: StreamConfig) -> Iterator[Conflict]:
+def _maintenance(stream: StreamConfig, doubtful: frozenset[Path]) -> Iterator[Conflict]:
     for index, maintenance in enumerate(stream.maintenance):
-        yield from _window(maintenance, ("maintenance", index))
+        if _sound(("maintenance", index), doubtful):
+            yield from _window(maintenance, ("maintenance", index))
+
+
+def _sound(section: Path, doubtful: frozenset[Path]) -> bool:
+    """Return whether every value in ``section`` is the file's own."""
+    return not any(path[: len(section)] == section for path in doubtful)
 
 
 def _window(maintenance: MaintenanceConfig, path: Path) -> Iterator[Conflict]:

@@ -57,25 +57,23 @@ for _tag, _pattern, _first in (
 def read(text: str, environment: Mapping[str, str]) -> Document:
     """Return ``text`` as data; whatever is wrong with it is in ``mistakes``, and nothing is raised."""
     document = Document()
-    loader = _Loader(text)
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         if node is not None:
             document.data = _Builder(loader, environment, document).build(node, ())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         document.data = None
         document.mistakes.append(_syntax_mistake(error, text))
-    finally:
-        loader.dispose()
     return document
 
 
-def _syntax_mistake(error: yaml.YAMLError, text: str) -> Mistake:
+def _syntax_mistake(error: Exception, text: str) -> Mistake:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
     line = mark.line + 1 if mark else None
     allowed = "YAML"
-    if line is not None and "${" in text.splitlines()[line - 1]:
+    if line is not None and any("${" in words for words in text.splitlines()[line - 1 : line]):
         allowed = 'quotes around "${NAME}" where it stands within { } or [ ]'
     return Mistake((), line, None, f"is not YAML: {problem}", allowed)
 
@@ -126,7 +124,10 @@ class _Builder:
         if text != node.value and node.style is None:  # an unquoted ${PORT} is a number when its value is one
             tag = self.loader.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
         filled = yaml.ScalarNode(tag, text, node.start_mark, node.end_mark, node.style)
-        return self.loader.construct_object(filled)  # safe: the loader is a SafeLoader
+        try:
+            return self.loader.construct_object(filled)  # safe: the loader is a SafeLoader
+        except ValueError as error:  # a number of 5,000 digits, or a tag that its text does not fit
+            raise yaml.MarkedYAMLError(problem=f"not a value: {error}", problem_mark=node.start_mark) from error
 
     def fill(self, match: re.Match[str], node: yaml.ScalarNode, path: Path) -> str:
         if match[1]:

@@ -45,7 +45,7 @@ def validate(
         try:
             config = model.model_validate(data)
         except ValidationError as error:
-            errors = error.errors(include_url=False)
+            errors = _errors(error)
             for item in errors if attempt == 0 else ():
                 mistake = _mistake(model, document, item)
                 mistakes.setdefault(mistake.path, mistake)
@@ -57,6 +57,20 @@ def validate(
                 mistakes[path] = Mistake(path, document.line(path), value, problem, allowed)
         return config, list(mistakes.values())
     return None, list(mistakes.values())
+
+
+def _errors(error: ValidationError) -> list[Mapping[str, Any]]:
+    """Return the errors without those that only follow from others: a list that is short of its wrong elements."""
+    errors: list[Mapping[str, Any]] = list(error.errors(include_url=False))
+    locations = [item["loc"] for item in errors]
+
+    def follows(item: Mapping[str, Any]) -> bool:
+        around = item["loc"]
+        return item["type"] == "too_short" and any(
+            len(location) > len(around) and location[: len(around)] == around for location in locations
+        )
+
+    return [item for item in errors if not follows(item)]
 
 
 def _mistake(model: type[BaseModel], document: Document, item: Mapping[str, Any]) -> Mistake:
