@@ -220,7 +220,7 @@ function memory(incident, stream) {
   if (near && near.time) {
     const channel = stream && stream.channels.find((c) => c.key === near.channel), name = channel ? channel.name : near.channel;
     parts.push(node("div", {}, node("h3", {}, "Nearest example"), node("p", {}, "The remembered moment most like this one is ", node("b", {}, `${moment(Date.parse(near.time) / 1000)} UTC`), `, at distance ${number(near.distance)}`, name ? `. It differs most in ${name}.` : "."),
-      node("p", { class: "hint" }, "Distance in units of what is usual between neighbouring examples; a large one means that nothing like it was seen before.")));
+      node("p", { class: "hint" }, "The larger the distance, the less this moment is like anything on record.")));
   }
   if (strongest.length) {
     const most = Math.max(...strongest.map((m) => m.weight || 0), 1e-9);
