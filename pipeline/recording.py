@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from models.explanation import BAND_SPREADS
+from models.explanation import BAND_SPREADS, Position
 from pipeline.incident import AlertMessage, finite_json
 
 
@@ -51,22 +51,6 @@ class StepDetection(Protocol):
     @property
     def sign(self) -> NDArray[np.int8]:
         """[n, C]."""
-
-
-class Position(Protocol):
-    """What is read of an attention position."""
-
-    @property
-    def kind(self) -> str:
-        """recent, lag, neighbour or example."""
-
-    @property
-    def lag_steps(self) -> int:
-        """Steps back in time, for recent and lag."""
-
-    @property
-    def index(self) -> int:
-        """Which neighbour or example."""
 
 
 @dataclass(slots=True)
