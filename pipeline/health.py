@@ -39,6 +39,7 @@ class HealthServer:
 
         Handler.status, Handler.registry, Handler.version = status, registry, version
         self._server = _Server((host, port), Handler)
+        self.host = str(self._server.server_address[0])
         self.port = int(self._server.server_address[1])
         self._thread = threading.Thread(target=self._server.serve_forever, name="vedette-http", daemon=True)
         self._thread.start()
