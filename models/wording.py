@@ -35,12 +35,11 @@ def number_text(value: float) -> str:
         return "unknown"
     if math.isinf(value):
         return "infinite" if value > 0 else "-infinite"
-    rounded = float(f"{value:.4g}")
-    if rounded == 0:
+    if value == 0:
         return "0"
-    if 1e4 <= abs(rounded) < 1e9:
-        return f"{rounded:.0f}"
-    mantissa, _, exponent = f"{rounded:.4g}".partition("e")
+    if 1e4 <= abs(value) < 1e9:
+        return f"{float(f'{value:.4g}'):.0f}"
+    mantissa, _, exponent = f"{value:.4g}".partition("e")
     return f"{mantissa}e{int(exponent)}" if exponent else mantissa
 
 
@@ -48,13 +47,13 @@ def unit_text(unit: str) -> str:
     """Return a UCUM unit as people write it, with the space that belongs before it; empty for none."""
     text = _UNITS.get(unit)
     if text is None:
-        text = "" if unit.startswith("{") and unit.endswith("}") else clean(unit)
+        text = "" if not unit or (unit.startswith("{") and unit.endswith("}")) else clean(unit)
     return "" if text == "" else text if text == "°" else f" {text}"
 
 
 def channel_text(name: str) -> str:
     """Return a channel's name as people write it."""
-    return _CHANNELS.get(name) or clean(name).replace("_", " ")
+    return _CHANNELS.get(name) or clean(name.replace("_", " "))
 
 
 def clean(name: str) -> str:

@@ -78,6 +78,11 @@ class Alerting:
         )  # fmt: skip
 
     @property
+    def books(self) -> tuple[Casebook]:
+        """The book of its incidents."""
+        return (self._book,)
+
+    @property
     def counts(self) -> Counts:
         """What happened so far."""
         return self._book.counts

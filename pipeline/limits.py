@@ -280,4 +280,4 @@ def _t4_above(t: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     u = t / np.sqrt(1 + np.clip(t, -1e6, 1e6) ** 2 / 4)
     u = np.clip(u, -2.0, 2.0)
-    return np.asarray(0.5 - 0.375 * u * (1 - u * u / 12), np.float64)
+    return np.clip(0.5 - 0.375 * u * (1 - u * u / 12), 0.0, 1.0)

@@ -2,7 +2,8 @@
 
 Each channel of each entity has a past of runs of equal values. A long run is suspicious only where repeats are rare
 (a geometric law of run lengths) and where no run of the past came near: quantised channels, counts that are zero at
-night and channels that never move are left in peace.
+night and channels that never move are left in peace. The value that rests longest (that zero) has a past of its own,
+so that a frozen count at noon is not excused by the nights.
 
 Legend: n entities in use, C channels.
 """
@@ -29,7 +30,7 @@ _NEVER = np.iinfo(np.int64).max // 4
 _LONGER_THAN_PAST = 2.0
 # A run that was called stuck may lengthen the past by this factor only: one fault must not hide the next one.
 _GROWTH = 1.25
-# Values of the past, and time, that a channel must have before anything is said of it: nights have to be known before
+# Values of the active past, and time, that a channel must have before anything is said of it: nights have to be known before
 # the second one, weekends (longer rests at the same value) before the second week.
 _LEAST_PAST = 50
 _DAY_US = 86_400_000_000
@@ -188,12 +189,14 @@ class Stuck:
         run = a["run"][at].astype(np.float32)
         run = np.where(stuck, np.minimum(run, _GROWTH * longest[at] + 1), run)
         fade = np.where(a["values"][at] > _MEMORY, _MEMORY / (a["values"][at] + run), np.float32(1))
-        a["values"][at] = (a["values"][at] + run) * fade
-        a["repeats"][at] = (a["repeats"][at] + run - 1) * fade
         value, rest_value = a["value"][at], a["rest_value"][at]
         rest, other = a["rest_run"][at], a["other_run"][at]
         resting = value == rest_value
         takes_over = ~resting & (run > rest)
+        # Rests say nothing about how often the channel repeats while it is active.
+        active = np.where(resting | takes_over, 0, run)
+        a["values"][at] = (a["values"][at] + active) * fade
+        a["repeats"][at] = (a["repeats"][at] + np.maximum(active - 1, 0)) * fade
         a["other_run"][at] = np.where(
             takes_over, np.maximum(other, rest), np.where(resting, other, np.maximum(other, run))
         )

@@ -32,6 +32,7 @@ def facts(maintenance: Maintenance | None = None) -> StreamFacts:
 def frames(step: int, values: Sequence[Sequence[float | None]], rows: Sequence[int] | None = None) -> Frames:
     """Return frames of ``values`` [n][C], None where nothing came; ``step`` counts from START."""
     array = np.array([[np.nan if v is None else v for v in row] for row in values], np.float64)
+    array = array.reshape(len(values), -1 if len(values) else 1)
     present = ~np.isnan(array)
     chosen = None if rows is None else np.array(rows, np.intp)
     at = START + step
