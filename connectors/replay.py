@@ -193,7 +193,7 @@ class _Rows:
         for row in np.flatnonzero(bad & self.good).tolist():
             value = shortened(str(cells.iat[row]))
             self._why[row] = reason, f"row {row + 1}, column {column!r}: {value}; allowed: {allowed}"
-        self.good &= ~bad
+        self.good = self.good & ~bad
 
     def rejected(self) -> list[Rejected]:
         """Return the refused rows in file order, each with its cells as text."""
@@ -214,7 +214,8 @@ def _times(path: Path, frame: pd.DataFrame, times: Times, rows: _Rows) -> NDArra
     told = np.flatnonzero(rows.good)
     if len(told) and bad[told].all():
         value = shortened(str(cells.iat[told[0]]))
-        advice = "set the time's format, or epoch for numbers counted from 1970"
+        advice = "set the format, or epoch for numbers counted from 1970"
+        where = f"{path}, row {told[0] + 1}, column {times.column!r}"
         raise Misconfigured(
             f"{path}, row {told[0] + 1}, column {times.column!r}: {value} is no time, nor is any other; {advice}"
         )
