@@ -72,6 +72,8 @@ class Alerting:
         self.state = RowState(capacity)
         self.state.add("tier", (), np.int8)
         self.state.add("evidence_steps", (), np.int32)
+        self.state.add("alarmed", (), np.bool_)
+        self.state.add("told", (), np.float32)
         least = Tier.WATCH if self.policy.watches else Tier.ALERT
         self._book = Casebook(
             Kind.ANOMALY, ("",), facts, self.policy.life, self.state, alpha=alpha, least_tier=least
@@ -127,6 +129,10 @@ class Alerting:
         speaks, alarms = verdict.emitted >= 1, verdict.alert >= 1
         trigger = speaks | alarms
         evidence = trigger | (verdict.score >= 1)
+        # An alarm that rises anew is news even while an old incident is taken for the new normal.
+        alarmed = self.state["alarmed"][: len(alarms)]
+        fresh = speaks | (alarms & ~alarmed)
+        alarmed[...] = alarms
         held = trigger | (verdict.score >= self.policy.clear_level)
         before = self.open_incident(len(evidence))
 
@@ -135,10 +141,12 @@ class Alerting:
 
         messages = self._book.advance(
             moment, evidence[:, None], held[:, None], (frames.count.sum(axis=1) > 0)[:, None], describe,
-            trigger=trigger[:, None], fresh=speaks[:, None],
+            trigger=trigger[:, None], fresh=fresh[:, None],
         )  # fmt: skip
         still_open = before & self._book.life.open(len(before))[:, 0]
-        messages += self._news(moment, seen, still_open & (speaks | (alarms & (self.level(len(alarms)) < Tier.ALERT))))
+        grown = alarms & (self.level(len(alarms)) < Tier.ALERT)
+        worse = alarms & (verdict.alert >= _WORSE * self.state["told"][: len(alarms)])
+        messages += self._news(moment, seen, still_open & (speaks | grown | worse))
         self._follow(evidence)
         return messages
 
@@ -200,6 +208,7 @@ class Alerting:
         open_ = self._book.life.open(n)[:, 0]
         tier, steps = self.state["tier"][:n], self.state["evidence_steps"][:n]
         tier[~open_] = 0
+        self.state["told"][:n][~open_] = 0.0
         gathering = open_ | self._book.life.pending(n)[:, 0]
         steps[...] = np.where(gathering, steps + evidence, 0)
 
@@ -210,6 +219,7 @@ class Alerting:
         alarmed = bool(seen.verdict.alert[row] >= 1) or (incident is not None and incident.tier == Tier.ALERT)
         tier = Tier.ALERT if alarmed else Tier.WATCH
         self.state["tier"][row] = tier
+        self.state["told"][row] = max(self.state["told"][row], seen.verdict.alert[row])
         severity = self.policy.alert_severity if alarmed else self.policy.watch_severity
         reason, explanation = self._words.reasons(seen, row)
         return Finding(reason, explanation, float(seen.verdict.score[row]), tier, severity)

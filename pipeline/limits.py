@@ -108,6 +108,7 @@ class Limits:
         forecast_life = forecast_life or LifePolicy(needed=2, window=2, clear_after=2)
         self.state = RowState(capacity)
         self.state.add("crossing", (len(limits),), np.bool_)
+        self.state.add("crossing_step", (len(limits),), np.int64)
         self.state.add("measured", (len(limits),), np.bool_)
         n_of_m = [(limit.needed, limit.window) for limit in limits]
         self._observed = Casebook(Kind.LIMIT, lanes, facts, life, self.state, n_of_m=n_of_m)
@@ -148,6 +149,7 @@ class Limits:
         held |= crossing
         n = len(values)
         self.state["crossing"][:n] = np.where(measured, crossing, self.state["crossing"][:n])
+        self.state["crossing_step"][:n][measured] = frames.step
         self.state["measured"][:n] = measured
         moment = Moment(frames.step, frames.time_us, now_us)
 
@@ -190,6 +192,32 @@ class Limits:
             return self._describe_warning(moment, probability[row, lane], forecast, spread, row, lane)
 
         return self._forecast.advance(moment, evidence, held, known | crossing, describe)
+
+    def revise(self, new: Frames, now_us: int) -> list[AlertMessage]:
+        """Return the corrections that late data brings: crossings that opened at the revised step and were none.
+
+        An incident stays where the newest measured step crosses the limit on its own.
+
+        Args:
+            new: a revised frame; its ``rows`` say whose.
+            now_us: the wall clock.
+        """
+        assert new.rows is not None
+        moment = Moment(new.step, new.time_us, now_us)
+        messages: list[AlertMessage] = []
+        for row, lane in self._observed.places():
+            at, incident = np.flatnonzero(new.rows == row), self._observed.get(row, lane)
+            if len(at) == 0 or incident is None or new.time_us not in (incident.started_us, incident.opened_us):
+                continue
+            value = float(new.values[at[0], self._columns[lane]])
+            if self._sign[lane] * value > self._sign[lane] * self._value[lane]:
+                continue
+            if self.state["crossing_step"][row, lane] <= new.step:
+                self.state["crossing"][row, lane] = False
+            if not self.state["crossing"][row, lane]:
+                reason = f"With late data {self._value_text(lane, value)}: it was not {self._line_text(lane)}."
+                messages += self._observed.withdraw(moment, row, lane, reason)
+        return messages
 
     def rows_shared(self, slots: NDArray[np.intp]) -> Json:
         """Return the open incidents of ``slots`` for a checkpoint."""

@@ -1,4 +1,4 @@
-"""Sensors that say nothing (silence) and sensors that say the same thing for ever (stuck).
+"""Silence: entities, single channels and whole streams that say nothing any more.
 
 Legend: n entities in use, C channels.
 """

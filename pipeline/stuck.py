@@ -30,8 +30,8 @@ _NEVER = np.iinfo(np.int64).max // 4
 _LONGER_THAN_PAST = 2.0
 # A run that was called stuck may lengthen the past by this factor only: one fault must not hide the next one.
 _GROWTH = 1.25
-# Values of the active past, and time, that a channel must have before anything is said of it: nights have to be known before
-# the second one, weekends (longer rests at the same value) before the second week.
+# Values of the active past, and time, that a channel must have before anything is said of it: a first night, and for
+# rests a first weekend, must have been seen.
 _LEAST_PAST = 50
 _DAY_US = 86_400_000_000
 _LEAST_AGE_US = 2 * _DAY_US
@@ -111,8 +111,7 @@ class Stuck:
         present = ~np.isnan(frames.values)
         same = present & (frames.values == a["value"])
         moved = present & ~same
-        longest = self._longest(a)  # [n, C] of the run that may end now
-        self._learn(a, moved & a["run_learns"], longest)
+        self._learn(a, moved & a["run_learns"])
         a["first_step"][moved & (a["first_step"] == _NEVER)] = frames.step
         a["run"][moved] = 0
         a["run_step"][moved] = frames.step
@@ -120,7 +119,7 @@ class Stuck:
         a["value"][moved] = frames.values[moved]
         a["run"][present] += 1
         a["run_learns"] &= frames.learn | ~present
-        evidence = same & self._improbable(a, frames.step) & self._enabled
+        evidence = self._improbable(a, same & self._enabled & (a["run"] >= self.min_steps), frames.step)
 
         def describe(row: int, lane: int, phase: Phase, incident: Incident | None, _note: str) -> Finding:
             return self._describe(moment, row, lane, phase, incident)
@@ -166,32 +165,33 @@ class Stuck:
 
     # ---- inner ----
 
-    def _longest(self, a: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
-        """Return [n, C] the longest past run at the present value, or at its like."""
-        return np.where(a["value"] == a["rest_value"], a["rest_run"], a["other_run"])
-
-    def _improbable(self, a: dict[str, NDArray[Any]], step: int) -> NDArray[np.bool_]:
-        """Return [n, C] where the present run is too long for chance and for the channel's past."""
-        run = a["run"]
-        least_us = np.where(a["value"] == a["rest_value"], _LEAST_AGE_AT_REST_US, _LEAST_AGE_US)
-        known = (step - a["first_step"]) * self.facts.step_us >= least_us
-        repeating = (a["repeats"] + 1) / (a["values"] + 2)  # Laplace's rule: never 0, never 1
+    def _improbable(self, a: dict[str, NDArray[Any]], long: NDArray[np.bool_], step: int) -> NDArray[np.bool_]:
+        """Return [n, C] which of the long runs are too long for chance and for the channel's past."""
+        evidence = np.zeros_like(long)
+        at = np.nonzero(long)
+        if len(at[0]) == 0:
+            return evidence
+        run, values, resting = a["run"][at], a["values"][at], a["value"][at] == a["rest_value"][at]
+        repeating = (a["repeats"][at] + 1) / (values + 2)  # Laplace's rule: never 0, never 1
         by_chance = (run - 1) * np.log(repeating) <= self.log_p
-        by_past = run > _LONGER_THAN_PAST * self._longest(a)
-        return known & by_chance & by_past & (run >= self.min_steps) & (a["values"] >= _LEAST_PAST)
+        by_past = run > _LONGER_THAN_PAST * np.where(resting, a["rest_run"][at], a["other_run"][at])
+        age_us = (step - a["first_step"][at]) * self.facts.step_us
+        known = (age_us >= np.where(resting, _LEAST_AGE_AT_REST_US, _LEAST_AGE_US)) & (values >= _LEAST_PAST)
+        evidence[at] = by_chance & by_past & known
+        return evidence
 
-    def _learn(self, a: dict[str, NDArray[Any]], ended: NDArray[np.bool_], longest: NDArray[np.float32]) -> None:
+    def _learn(self, a: dict[str, NDArray[Any]], ended: NDArray[np.bool_]) -> None:
         """Take the runs that ended into the past; of one that was called stuck only a little."""
         at = np.nonzero(ended)
         if len(at[0]) == 0:
             return
         stuck = self._book.life.open(len(ended))[at]
-        run = a["run"][at].astype(np.float32)
-        run = np.where(stuck, np.minimum(run, _GROWTH * longest[at] + 1), run)
-        fade = np.where(a["values"][at] > _MEMORY, _MEMORY / (a["values"][at] + run), np.float32(1))
         value, rest_value = a["value"][at], a["rest_value"][at]
         rest, other = a["rest_run"][at], a["other_run"][at]
         resting = value == rest_value
+        run = a["run"][at].astype(np.float32)
+        run = np.where(stuck, np.minimum(run, _GROWTH * np.where(resting, rest, other) + 1), run)
+        fade = np.where(a["values"][at] > _MEMORY, _MEMORY / (a["values"][at] + run), np.float32(1))
         takes_over = ~resting & (run > rest)
         # Rests say nothing about how often the channel repeats while it is active.
         active = np.where(resting | takes_over, 0, run)

@@ -38,7 +38,9 @@ class MemoryPosition:
     index: int = 0
 
 
-def channel(name: str, observed: float, share: float, sign: int, lower: float = 41.0, upper: float = 77.0) -> ChannelEvidence:  # fmt: skip
+def channel(
+    name: str, observed: float, share: float, sign: int, lower: float = 41.0, upper: float = 77.0
+) -> ChannelEvidence:
     """Return evidence in µg/m³."""
     return ChannelEvidence(name, "ug/m3", observed, (lower + upper) / 2, lower, upper, share, sign)
 

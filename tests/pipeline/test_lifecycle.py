@@ -114,8 +114,8 @@ def test_it_equals_a_slow_reading_of_the_rules(
             past = [s for s in past if step - s < policy.window] + [step] * evidence
             if evidence and len(past) >= needed and step >= cool_until:
                 opened, quiet, expected_open = True, 0, True
-        flags = [np.array([[flag], [False]]) for flag in (evidence, evidence, held)]
-        changes = life.advance(step, *flags, np.ones((2, 1), np.bool_))
+        found, keeps = np.array([[evidence], [False]]), np.array([[held], [False]])
+        changes = life.advance(step, found, found, keeps, np.ones((2, 1), np.bool_))
         assert (len(changes.opened[0]), len(changes.ended[0])) == (expected_open, expected_end)
         if expected_open:
             assert changes.first_step.tolist() == [past[0]]

@@ -102,6 +102,26 @@ def test_a_warning_is_taken_back_when_it_has_become_improbable() -> None:
     assert [(m.phase, m.note) for m in said] == [(Phase.RESOLVED, "")]
 
 
+def test_late_data_takes_back_a_crossing_that_was_none() -> None:
+    """Protects trust: a step's mean that late readings bring below the limit was no crossing."""
+    subject = limits(LEGAL)
+    (opened,) = take(subject, 0, 3.0, 50.5)
+    assert subject.revise(frames(0, [[3.0, 50.2]], rows=[0]), 0) == []
+    assert subject.revise(frames(1, [[3.0, 40.0]], rows=[0]), 0) == []
+    (said,) = subject.revise(frames(0, [[3.0, 49.0]], rows=[0]), 0)
+    assert (said.incident_id, said.phase, said.sequence) == (opened.incident_id, Phase.CORRECTED, 1)
+    assert said.reason == 'With late data PM2.5 is 49 µg/m³: it was not above its limit "legal" of 50 µg/m³.'
+
+
+def test_late_data_leaves_a_crossing_that_goes_on() -> None:
+    """Protects the limit itself: the first step was none, but the next one crosses on its own."""
+    subject = limits(LEGAL)
+    take(subject, 0, 3.0, 50.5)
+    take(subject, 1, 3.0, 58.0)
+    assert subject.revise(frames(0, [[3.0, 49.0]], rows=[0]), 0) == []
+    assert len(subject.open_incidents()) == 1
+
+
 def test_no_warning_comes_from_what_is_not_known() -> None:
     """Protects dead sensors and cold forecasters: neither a missing channel nor a NaN forecast warns."""
     subject = limits(LEGAL)

@@ -20,7 +20,7 @@ def silence(after: int = 3, channel_after: int | None = 5) -> Silence:
 
 def run(subject: Silence, story: Sequence[str], first: int = 0) -> list[list[AlertMessage]]:
     """Let steps pass; a string a step with a letter per entity: ``b`` both channels came, ``p`` PM2.5, ``.`` none."""
-    rows = {"b": [1.0, 2.0], "p": [1.0, None], "n": [None, 2.0], ".": [None, None]}
+    rows: dict[str, list[float | None]] = {"b": [1.0, 2.0], "p": [1.0, None], "n": [None, 2.0], ".": [None, None]}
     return [subject.step(frames(first + i, [rows[c] for c in step]), 0) for i, step in enumerate(story)]
 
 
