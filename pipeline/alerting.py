@@ -24,6 +24,9 @@ from pipeline.frames import Frames
 from pipeline.incident import AlertMessage, Incident, Json, Kind, Phase, Severity, Tier
 from pipeline.lifecycle import LifePolicy
 
+_WORSE = 1.5
+"""An open alert is spoken of again when its score has grown by so much since it was last told of."""
+
 
 @dataclass(frozen=True, slots=True)
 class AnomalyPolicy:

@@ -10,20 +10,24 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from connectors.reading import NO_TIME
 from pipeline.build import build_stream
-from pipeline.config import StreamConfig, load
+from pipeline.config import load, loads
 from pipeline.config_errors import ConfigError
-from pipeline.durations import parse_duration_us
+from pipeline.config_streams import StreamConfig
+from pipeline.durations import parse_duration
 from pipeline.exit_codes import CONFIG, OK, USAGE
 from pipeline.frames import Frames
 from pipeline.recording import Recorder
@@ -68,16 +72,14 @@ def main(args: argparse.Namespace) -> int:
     try:
         table = read_table(Path(args.data), args.time, args.entity, channels)
         config = stream_config(args, channels)
-        step_us = int(config.step_us)
-        train_steps = _train_steps(args, table, step_us)
+        train_steps = _train_steps(args, table, _step_us(config))
     except BadData as error:
         console.print(f"vedette backtest: {error}", style="red", markup=False, highlight=False)
         return USAGE
     except ConfigError as error:
         console.print(str(error), markup=False, highlight=False)
         return CONFIG
-    retrain_us = parse_duration_us(args.retrain_every) if args.retrain_every else None
-    retrain_steps = retrain_us // step_us if retrain_us else None
+    retrain_steps = round(parse_duration(args.retrain_every) / config.step) if args.retrain_every else None
     recorder = Recorder() if args.report else None
     with _progress(console) as progress:
         result = run(config, table, train_steps, retrain_steps, args.seed, recorder, progress)
@@ -126,15 +128,15 @@ def read_table(path: Path, time: str, entity: str | None, channels: Sequence[str
 
 def stream_config(args: argparse.Namespace, channels: Sequence[str]) -> StreamConfig:
     """Return the stream's configuration: from ``--config`` if given, with what the command line says on top."""
-    base: dict[str, object] = {"name": "backtest", "topics": ["backtest"]}
+    base: dict[str, Any] = {"name": "backtest", "topics": ["backtest"]}
     if args.config:
         base = load(Path(args.config)).streams[0].model_dump(mode="json", exclude_unset=True)
-    named = {c["name"]: c for c in base.get("channels", [])} if args.config else {}  # type: ignore[attr-defined]
+    named = {c["name"]: c for c in base.get("channels", [])}
     base["channels"] = [named.get(c, {"name": c}) for c in channels]
     base["step"] = args.step
     if args.budget:
         base["budget"] = args.budget
-    return StreamConfig.model_validate(base)
+    return loads(yaml.safe_dump({"streams": [base]}), source="vedette backtest").streams[0]
 
 
 def run(
@@ -157,7 +159,7 @@ def run(
         recorder: collects what a report shows.
         progress: shows a bar.
     """
-    step_us = int(config.step_us)
+    step_us = _step_us(config)
     # The grid goes through the first row, so that a regular grid's rows keep their own times.
     shift_us = int(table.time_us[0] % step_us)
     training = InRunTraining(config.model, seed=seed, first_after=train_steps, every=retrain_steps, progress=progress)
@@ -202,10 +204,7 @@ def _closed(stream: Stream, watermark_us: int) -> Iterator[Frames]:
 def _process(stream: Stream, frames: Frames, columns: Columns, shift_us: int, warming: bool) -> None:
     """Take one frame through the stages and keep what the contract asks for."""
     frames.time_us += shift_us
-    expected = stream.expect(frames)
-    detection = stream.score(frames, expected)
-    stream.alert(frames, expected, detection, frames.time_us)
-    stream.observe(frames, detection)
+    expected, detection, _ = stream.process(frames, frames.time_us)
     n, C = frames.values.shape
     numbers = np.zeros((n, 4 + 4 * C))
     if not warming:
@@ -244,6 +243,10 @@ def _train_steps(args: argparse.Namespace, table: Table, step_us: int) -> int:
         return max(0, int((until.value // 1000 - first_us) // step_us) + 1)
     total = (last_us - first_us) // step_us + 1
     return int(args.train_fraction * total)
+
+
+def _step_us(config: StreamConfig) -> int:
+    return config.step // timedelta(microseconds=1)
 
 
 def _progress(console: Console) -> Progress:

@@ -7,6 +7,8 @@ Whole batches flow downstream; nothing calls upstream; the only feedback is the 
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,11 +17,13 @@ import structlog
 
 from connectors.base import Decoder, RecordBlock, Source, TopicPartition
 from connectors.errors import ConnectorError, DamagedRecords, Misconfigured, SinkUnavailable, SourceUnavailable
-from pipeline.exit_codes import OK, UNAVAILABLE
+from pipeline.config import Config
+from pipeline.exit_codes import CONFIG, OK, UNAVAILABLE
 from pipeline.frames import Frames
 from pipeline.keeping import Keeper
-from pipeline.metrics import Metrics
+from pipeline.metrics import Metrics, version
 from pipeline.outputs import Outputs
+from pipeline.status import Status
 from pipeline.stream import Stream
 
 log = structlog.get_logger("vedette.daemon")
@@ -92,11 +96,12 @@ class Daemon:
                 batch = self.decoder.decode(block)
             with self.stage("screen"):
                 readings = stream.screen_batch(batch, block, self.now_us())
-                self.outputs.dead_letters(batch.rejected, readings.rejected)
+                self.outputs.dead_letters([*batch.rejected, *readings.rejected], self.now_us())
             with self.stage("window"):
-                stream.window(readings, block.partition, self.now_us())
+                late = stream.window(readings, block.partition, self.now_us())
             self.handled[TopicPartition(block.topic, block.partition)] = block.next_offset
             self.metrics.saw(stream.name, block, batch, readings)
+            self.metrics.late(stream.name, late)
         for stream in self.streams:
             self.step(stream)
         self.commit()
@@ -114,10 +119,12 @@ class Daemon:
                 self.outputs.alerts(messages)
                 self.outputs.scores(stream, frames, expected, detection)
             with self.stage("predict"):
-                stream.observe(frames, detection)
-            self.metrics.stepped(stream, frames, detection, messages)
-        self.outputs.alerts(stream.revise(self.now_us()))
-        self.outputs.alerts(stream.watch_data(self.now_us()))
+                warnings = stream.observe(frames, detection)
+            self.outputs.alerts(warnings)
+            self.metrics.stepped(stream, frames, detection, messages + warnings)
+        news = stream.revise(self.now_us()) + stream.watch_data(self.now_us())
+        self.outputs.alerts(news)
+        self.metrics.said(news)
 
     def poll(self) -> list[RecordBlock]:
         """Return what came; waits a moment when nothing does, longer and longer while the source is away."""
@@ -242,3 +249,45 @@ class Daemon:
             if item is None:
                 return
             yield item
+
+
+def run(config: Config) -> int:
+    """Run the daemon that ``config`` describes until SIGTERM or SIGINT; return the exit code."""
+    from pipeline.build import build_daemon
+    from pipeline.health import HealthServer
+
+    metrics = Metrics(status=Status(config.stall_timeout.total_seconds()))
+    host, port = config.http.host, config.http.port
+    try:
+        with HealthServer(metrics.status, metrics.registry, version(), host, port) as health:
+            log.info("started", http=f"{host}:{health.port}", streams=[s.name for s in config.streams])
+            daemon = build_daemon(config, metrics=metrics)
+            _stop_on_signals(daemon, config.shutdown_timeout.total_seconds())
+            return daemon.run()
+    except Misconfigured as error:
+        log.error("cannot work as configured", error=str(error))
+        return CONFIG
+    except ConnectorError as error:
+        log.error("gave up", error=str(error))
+        return UNAVAILABLE
+    except OSError as error:
+        log.error("cannot listen", http=f"{host}:{port}", error=str(error))
+        return UNAVAILABLE
+
+
+def _stop_on_signals(daemon: Daemon, deadline_s: float) -> None:
+    """Drain at the first signal; a second one, or the deadline, ends the process at once and without success."""
+
+    def force(*_: object) -> None:
+        log.error("stopped by force: not everything was drained", deadline_s=deadline_s)
+        os._exit(UNAVAILABLE)
+
+    def drain(*_: object) -> None:
+        daemon.stop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, force)
+        signal.signal(signal.SIGALRM, force)
+        signal.alarm(max(1, round(deadline_s)))
+
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, drain)

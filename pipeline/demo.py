@@ -12,13 +12,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from connectors.codec_json import encode_lists
 from connectors.kafka_embedded import EmbeddedBroker
 from connectors.kafka_sink import KafkaSink
 from pipeline.build import build_daemon
@@ -30,8 +31,9 @@ from pipeline.found import Raised, Reckoning, budget_use, reckon
 from pipeline.incident import AlertMessage, Phase, Tier, decode, rfc3339
 from pipeline.logs import configure
 from pipeline.recording import Recorder
-from pipeline.report import render
+from pipeline.report import SummaryRow, render
 from pipeline.retraining import InRunTraining
+from pipeline.simulation import Series
 from pipeline.stream import Stream
 
 _FEED_AHEAD_RECORDS = 4000
@@ -84,7 +86,7 @@ def main(args: argparse.Namespace) -> int:
         daemon, result = run(console, config, broker, streams, recorder, args.seed)
     report = out / "report.html"
     rows = _summary(config, streams, daemon, result)
-    report.write_text(render(recorder, rows, "Vedette demo", result.reckoning.verdicts), encoding="utf-8")
+    report.write_text(render(recorder, rows, "Vedette demo", verdicts=result.reckoning.verdicts), encoding="utf-8")
     _show(console, rows, result, report)
     return OK if not result.reckoning.missed_kinds else SOFTWARE
 
@@ -111,7 +113,11 @@ def run(
             for s in streams
         }
         daemon = build_daemon(
-            config, recorder=recorder, trainings=trainings, extra_alert_sinks=[ConsoleSink(progress.console)]
+            config,
+            recorder=recorder,
+            trainings=trainings,
+            extra_alert_sinks=[ConsoleSink(progress.console)],
+            embedded=True,
         )
         for s in streams:
             recorder.describe(
@@ -159,21 +165,29 @@ class Feeder(threading.Thread):
 
     def _feed(self, demo: DemoStream) -> None:
         series = demo.series
-        sink = KafkaSink(self._broker.bootstrap_servers, series.stream, api_version=(2, 3))
+        sink = KafkaSink(self._broker.bootstrap_servers, series.stream, settings=EmbeddedBroker.settings)
         waiting = 0
         for step in range(len(series.times_us)):
             values = series.values[:, step]  # [E, C]
             for e in np.flatnonzero(~np.isnan(values).all(axis=1)).tolist():
-                record = encode_lists(
-                    series.entities[e], series.channels, series.units, int(series.times_us[step]), values[e]
-                )
-                sink.send(series.entities[e], record)
+                sink.send(series.entities[e], _record(series, step, e))
                 waiting += 1
             if waiting >= _FEED_AHEAD_RECORDS:
                 sink.flush(30.0)
                 waiting = 0
         sink.flush(30.0)
         sink.close()
+
+
+def _record(series: Series, step: int, e: int) -> bytes:
+    """Return one entity's readings of a step as a canonical JSON list."""
+    time = rfc3339(int(series.times_us[step]))
+    readings = [
+        {"entity": series.entities[e], "channel": channel, "time": time, "value": value, "unit": unit}
+        for channel, unit, value in zip(series.channels, series.units, series.values[e, step].tolist(), strict=True)
+        if value == value  # NaN: nothing was measured, so nothing is sent
+    ]
+    return msgspec.json.encode(readings)
 
 
 def _done(daemon: Daemon, feeder: Feeder) -> bool:
@@ -184,24 +198,21 @@ def _done(daemon: Daemon, feeder: Feeder) -> bool:
 
 def _raised(recorder: Recorder) -> list[Raised]:
     """Return the incidents of a run as far as the reckoning needs them."""
-    raised: dict[str, dict[str, object]] = {}
+    messages: dict[str, list[dict[str, Any]]] = {}
     for message in recorder.messages:
-        incident = raised.setdefault(
-            message["incident_id"],
-            {
-                "id": message["incident_id"],
-                "stream": message["stream"],
-                "entity": message["entity"],
-                "kind": str(message["kind"]),
-                "opened_us": message["opened_us"],
-                "alert": False,
-                "alerted_us": None,
-            },
+        messages.setdefault(message["incident_id"], []).append(message)
+    return [
+        Raised(
+            id=incident,
+            stream=said[0]["stream"],
+            entity=said[0]["entity"],
+            kind=str(said[0]["kind"]),
+            opened_us=said[0]["opened_us"],
+            alert=any(message["tier"] == Tier.ALERT for message in said),
+            told_us=tuple(m["time_us"] for m in said if m["phase"] == Phase.UPDATED),
         )
-        if message["tier"] == Tier.ALERT and not incident["alert"]:
-            incident["alert"] = True
-            incident["alerted_us"] = message["time_us"]
-    return [Raised(**incident) for incident in raised.values()]  # type: ignore[arg-type]  # fields as named above
+        for incident, said in messages.items()
+    ]
 
 
 def _config_text(bootstrap_servers: str, out: Path, streams: Sequence[DemoStream]) -> str:
@@ -260,40 +271,52 @@ def _line(message: AlertMessage) -> str:
     return f"{rfc3339(message.time_us)[:16]}  {tier:5}  {message.kind:14}  {where:22}  {message.reason}"
 
 
-def _summary(
-    config: Config, streams: Sequence[DemoStream], daemon: Daemon, result: Result
-) -> list[dict[str, str]]:
+def _summary(config: Config, streams: Sequence[DemoStream], daemon: Daemon, result: Result) -> list[SummaryRow]:
     """Return the rows of the closing table."""
     rows = []
     by_name: dict[str, Stream] = {s.name: s for s in daemon.streams}
     for s in streams:
         name = s.series.stream
         part = result.reckoning.of_stream(name)
-        counts = by_name[name].incident_count()
         budget = config.stream(name).budget
         observed_s = (len(s.series.times_us) - s.first_scored_step) * s.series.step_s
         use = budget_use(len(part.false_alerts), budget.events, budget.period_s, len(s.series.entities), observed_s)
-        known = "planted" if s.series.simulated else "documented"
         rows.append(
-            {
-                "stream": name + (" (simulated)" if s.series.simulated else " (real)"),
-                "incidents": str(counts),
-                "found": f"{part.found} of {len(part.verdicts)} {known}",
-                "false alerts": f"{len(part.false_alerts)} (budget {use.promised:.1f})",
-                "false watches": str(len(part.false_watches)),
-                "model": by_name[name].predictor.model_version,
-                "readings/s": f"{result.readings / result.seconds:,.0f} in all",
-            }
+            SummaryRow(
+                stream=name,
+                incidents=by_name[name].incidents_opened(),
+                found=part.found,
+                known=len(part.verdicts),
+                false_alerts=len(part.false_alerts),
+                promised=use.promised,
+                model=by_name[name].predictor.model_version,
+                readings_per_s=result.readings / result.seconds,
+                simulated=s.series.simulated,
+            )
         )
     return rows
 
 
-def _show(console: Console, rows: Sequence[dict[str, str]], result: Result, report: Path) -> None:
+def _cells(row: SummaryRow, part: Reckoning) -> dict[str, str]:
+    origin = "simulated" if row.simulated else "real"
+    return {
+        "stream": f"{row.stream} ({origin})",
+        "incidents": str(row.incidents),
+        "found": f"{row.found} of {row.known} {'planted' if row.simulated else 'documented'}",
+        "false alerts": f"{row.false_alerts} (budget {row.promised:.1f})",
+        "false watches": str(len(part.false_watches)),
+        "model": row.model,
+        "readings/s": f"{row.readings_per_s:,.0f}",
+    }
+
+
+def _show(console: Console, rows: Sequence[SummaryRow], result: Result, report: Path) -> None:
     table = Table(title="What was found")
-    for name in rows[0]:
+    lines = [_cells(row, result.reckoning.of_stream(row.stream)) for row in rows]
+    for name in lines[0]:
         table.add_column(name)
-    for row in rows:
-        table.add_row(*row.values())
+    for line in lines:
+        table.add_row(*line.values())
     console.print(table)
     for verdict in result.reckoning.verdicts:
         if not verdict.found:

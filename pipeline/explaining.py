@@ -16,9 +16,14 @@ class Explaining:
     """Asks the predictor and the detector about single entities, only when an alert wants to know."""
 
     def __init__(
-        self, channels: Sequence[str], step_us: int, predictor: Predictor, detector: Detector, entities: Sequence[str]
+        self,
+        channels: Sequence[str],
+        step_us: int,
+        predictor: Predictor,
+        detector: Detector,
+        entities: Callable[[], Sequence[str]],
     ) -> None:
-        """Explain for ``channels``; ``entities`` is the live list of names by slot."""
+        """Explain for ``channels``; ``entities`` gives the names by slot."""
         self._channels = tuple(channels)
         self._step_us = step_us
         self._predictor = predictor
@@ -38,7 +43,8 @@ class Explaining:
         weights = self._predictor.attention(np.array([row], np.intp))
         if weights is None:
             return AttentionSummary((), nearest) if nearest is not None else None
-        neighbours = [self._entities[i] for i in self._predictor.neighbours[row].tolist() if 0 <= i < len(self._entities)]
+        entities = self._entities()
+        neighbours = [entities[i] for i in self._predictor.neighbours[row].tolist() if 0 <= i < len(entities)]
         # The forecast of this frame was made at the frame before: its lags count from there.
         made_us = frames.time_us - self._step_us
         positions = self._predictor.positions()

@@ -27,8 +27,8 @@ class Raised:
     opened_us: int
     alert: bool
     """True when it reached the alert tier, False when it stayed a watch."""
-    alerted_us: int | None = None
-    """When it became an alert, where it did so after it opened as a watch."""
+    told_us: tuple[int, ...] = ()
+    """When it was spoken of again because it had grown: to an alert, or to a new maximum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Verdict:
         """Return the seconds from the first faulty step to the incident, None when missed."""
         if self.by is None:
             return None
-        in_time = [t for t in (self.by.opened_us, self.by.alerted_us) if t is not None and t >= self.fault.start_us]
+        in_time = [t for t in (self.by.opened_us, *self.by.told_us) if t >= self.fault.start_us]
         return (min(in_time) - self.fault.start_us) / 1e6
 
 
@@ -101,7 +101,8 @@ def reckon(raised: Iterable[Raised], faults: Sequence[Fault], echo_h: float = EC
     """Match incidents with faults of the same stream and entity; one about a whole stream is about each entity.
 
     A fault is found by the first incident of a kind that counts, opened between its start and the end of its
-    tolerance. One that was open already when the fault began counts when it became an alert in that time. An incident
+    tolerance. One that was open already when the fault began
+    counts when it said in that time that it had grown. An incident
     is false when it opened neither during a fault nor within ``echo_h`` after one, whatever its kind. An incident of a
     kind that does not count for the fault it fell into is neither a find nor false.
     """
@@ -129,8 +130,8 @@ def _first_find(fault: Fault, incidents: Sequence[Raised]) -> Raised | None:
     for incident in incidents:
         if not _same_place(fault, incident) or incident.kind not in fault.found_by:
             continue
-        moments = (incident.opened_us, incident.alerted_us)
-        if any(moment is not None and fault.start_us <= moment <= fault.until_us for moment in moments):
+        moments = (incident.opened_us, *incident.told_us)
+        if any(fault.start_us <= moment <= fault.until_us for moment in moments):
             return incident
     return None
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from connectors.base import Sink
 from connectors.reading import Rejected
 from models.detection import Detection
+from pipeline.data_quality import DeadLetterBreaker
 from pipeline.frames import Frames
 from pipeline.incident import AlertMessage, encode
 from pipeline.stream import Expected, Stream
@@ -26,11 +27,17 @@ class Outputs:
     """
 
     def __init__(
-        self, alerts: Sequence[Sink] = (), scores: Sequence[Sink] = (), dead_letters: Sequence[Sink] = ()
+        self,
+        alerts: Sequence[Sink] = (),
+        scores: Sequence[Sink] = (),
+        dead_letters: Sequence[Sink] = (),
+        breaker: DeadLetterBreaker | None = None,
     ) -> None:
+        """Send to these sinks; ``breaker`` holds back floods of dead letters, None lets all through."""
         self._alerts = tuple(alerts)
         self._scores = tuple(scores)
         self._dead_letters = tuple(dead_letters)
+        self._breaker = breaker
 
     def alerts(self, messages: Sequence[AlertMessage]) -> None:
         """Send alert messages, keyed by incident."""
@@ -48,14 +55,16 @@ class Outputs:
             for sink in self._scores:
                 sink.send(record["entity"], _encoder.encode(record))
 
-    def dead_letters(self, *batches: Sequence[Rejected]) -> None:
-        """Send refused records: the raw bytes as value, reason and origin as headers."""
-        for batch in batches:
-            for rejected in batch:
-                headers = _origin_headers(rejected)
-                key = rejected.key.decode("utf-8", "replace") if rejected.key else ""
-                for sink in self._dead_letters:
-                    sink.send(key, rejected.raw, headers)
+    def dead_letters(self, refused: Sequence[Rejected], now_us: int) -> None:
+        """Send refused records: the raw bytes as value, reason and origin as headers; a flood is held back, counted."""
+        if not refused:
+            return
+        allowed = len(refused) if self._breaker is None else self._breaker.allow(len(refused), now_us)
+        for rejected in refused[:allowed]:
+            headers = _origin_headers(rejected)
+            key = rejected.key.decode("utf-8", "replace") if rejected.key else ""
+            for sink in self._dead_letters:
+                sink.send(key, rejected.raw, headers)
 
     def flush(self) -> None:
         """Return when everything sent is durable; raise ``SinkUnavailable`` otherwise, with nothing dropped."""

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.base import RecordBlock
-from connectors.reading import ReadingBatch
+from connectors.reading import ReadingBatch, Reason
 from models.detection import Detection, Detector
-from models.explanation import AttentionSummary
 from models.state import RowState
 from pipeline.alerting import Alerting
+from pipeline.casebook import Casebook
 from pipeline.data_quality import DataQuality
 from pipeline.explaining import Explaining
 from pipeline.frames import Frames
@@ -28,7 +28,8 @@ from pipeline.predicting import Predictor
 from pipeline.recording import Recorder
 from pipeline.retraining import InRunTraining
 from pipeline.screen import Screen, Screened
-from pipeline.silence import Silence, Stuck
+from pipeline.silence import Silence
+from pipeline.stuck import Stuck
 from pipeline.watermarks import Watermarks
 from pipeline.windowing import Windows
 
@@ -70,6 +71,7 @@ class Stream:
         name: str,
         channels: Sequence[str],
         units: Sequence[str],
+        step_us: int,
         stages: Stages,
         *,
         revise_steps: int = 0,
@@ -82,6 +84,7 @@ class Stream:
             name: the stream's name.
             channels: names of the C channels.
             units: their UCUM units.
+            step_us: length of a step.
             stages: the stages' objects.
             revise_steps: for how many closed steps late data may still change a verdict.
             training: trains and swaps the network within the run (demo, backtest); None where models come from outside.
@@ -94,7 +97,9 @@ class Stream:
         self.predictor = stages.predictor
         self.training = training
         self.recorder = recorder
-        self.explaining = Explaining(self.channels, stages.predictor, stages.detector)
+        self.explaining = Explaining(
+            self.channels, step_us, stages.predictor, stages.detector, lambda: stages.screen.entities
+        )
         self._past: deque[tuple[int, Expected]] = deque(maxlen=max(1, revise_steps))
         self._named = 0
 
@@ -113,7 +118,9 @@ class Stream:
         """Return the readings that belong to this stream in its own codes and units, and those that it refuses."""
         screened = self.stages.screen.screen(batch, block, now_us)
         self._make_room()
-        self.stages.data_quality.count(len(batch) + len(batch.rejected), len(batch.rejected) + len(screened.rejected))
+        ahead = sum(r.reason is Reason.TOO_FAR_AHEAD for r in screened.rejected)
+        refused = len(batch.rejected) + len(screened.rejected)
+        self.stages.data_quality.count(len(batch) + len(batch.rejected), refused, ahead)
         return screened
 
     def window(self, readings: Screened, partition: int, now_us: int) -> int:
@@ -172,13 +179,17 @@ class Stream:
             self._record(self.recorder, frames, expected, detection, messages)
         return messages
 
-    def observe(self, frames: Frames, detection: Detection) -> None:
-        """Let the predictor learn from the frame and forecast the next ones."""
+    def observe(self, frames: Frames, detection: Detection) -> list[AlertMessage]:
+        """Let the predictor learn from the frame and forecast the next ones; return the warnings that they give."""
         self.predictor.observe(frames.values, frames.learn, frames.step, frames.time_us, detection.admit)
         n = len(frames.values)
-        self.stages.limits.look_ahead(*self.predictor.forecast(n), frames.time_us)
         if self.training is not None:
             self.training.step(self.predictor, self.entities, frames, self.level(n))
+        messages = self.stages.limits.look_ahead(*self.predictor.forecast(n), frames.time_us)
+        if self.recorder is not None:
+            for message in messages:
+                self.recorder.message(message)
+        return messages
 
     def revise(self, now_us: int) -> list[AlertMessage]:
         """Return the corrections that late data brings: verdicts on revised frames whose evidence is gone."""
@@ -197,6 +208,23 @@ class Stream:
     def watch_data(self, now_us: int) -> list[AlertMessage]:
         """Return what there is to say about the quality of the data as a whole."""
         return self.stages.data_quality.step(now_us)
+
+    def process(self, frames: Frames, now_us: int) -> tuple[Expected, Detection, list[AlertMessage]]:
+        """Take one frame through all the stages."""
+        expected = self.expect(frames)
+        detection = self.score(frames, expected)
+        messages = self.alert(frames, expected, detection, now_us)
+        messages += self.observe(frames, detection)
+        return expected, detection, messages
+
+    def add_entities(self, names: Sequence[str], partition: int = 0) -> None:
+        """Make the entities known before their first reading."""
+        self.stages.screen.restore_entities(list(names), [partition] * len(names))
+        self._make_room()
+
+    def incidents_opened(self) -> int:
+        """Return how many incidents of all kinds have opened so far."""
+        return sum(book.counts.opened for book in self._books())
 
     # ---- state ----
 
@@ -218,6 +246,7 @@ class Stream:
             for component, state in self.states().items()
             for name, array in state.arrays.items()
         }
+        arrays |= {f"held/{name}": column for name, column in self.stages.windows.held(slots).items()}
         meta = {
             "stream": self.name,
             "model_version": self.predictor.model_version,
@@ -242,6 +271,9 @@ class Stream:
                     array[slots] = saved
         for name, part in self._sharing().items():
             part.restore_shared(meta["shared"][name])
+        held = {name.removeprefix("held/"): column for name, column in arrays.items() if name.startswith("held/")}
+        if held:
+            self.stages.windows.restore_held(slots, held)
         for name, incidents in self._with_incidents().items():
             incidents.restore_rows_shared(slots, meta["incidents"][name])
 
@@ -252,6 +284,7 @@ class Stream:
         for state in self.states().values():
             state.reset(np.arange(state.capacity))
         self.stages.screen.clear()
+        self.stages.windows.clear_held()
         self.stages.watermarks.remove(partition)
         for incidents in self._with_incidents().values():
             incidents.clear()
@@ -263,7 +296,12 @@ class Stream:
 
     def _sharing(self) -> dict[str, Any]:
         stages = self.stages
-        return {"windows": stages.windows, "watermarks": stages.watermarks, "detector": stages.detector}
+        return {
+            "windows": stages.windows,
+            "watermarks": stages.watermarks,
+            "detector": stages.detector,
+            "data_quality": stages.data_quality,
+        }
 
     def _with_incidents(self) -> dict[str, Any]:
         stages = self.stages
@@ -274,15 +312,18 @@ class Stream:
             "stuck": stages.stuck,
         }
 
+    def _books(self) -> list[Casebook]:
+        stages = self.stages
+        parts = (stages.limits, stages.silence, stages.stuck, stages.data_quality)
+        return [*stages.alerting.books, *(book for part in parts for book in part.books)]
+
     def _slots_of(self, partition: int) -> NDArray[np.intp]:
-        owners = self.stages.screen.state["partition"][: len(self.entities)]
-        return np.flatnonzero(owners == partition)
+        return self.stages.screen.rows_of(partition)
 
     def _make_room(self) -> None:
         """Let every stage grow to the number of entities, by doubling."""
         n = len(self.entities)
         if n > self._named:
-            self.predictor.grow(self.stages.screen.state.capacity)
             for part in (
                 self.stages.windows,
                 self.predictor,
@@ -318,5 +359,3 @@ class Stream:
             self.predictor.positions() if recorder.wants_attention else [],
         )
 
-
-__all__ = ["AttentionSummary", "Expected", "Stages", "Stream"]

@@ -1,0 +1,249 @@
+"""Build: the only file that knows both the configuration and the concrete classes.
+
+No class below knows a config object; each gets flat arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from connectors.base import Sink
+from connectors.decoding import ReadingDecoder
+from connectors.json_lines import JsonLinesSink
+from connectors.reading import Vocabulary
+from connectors.units import conversion
+from models.calibration import rows_per_alarm
+from models.detection import WITNESSES, Detector
+from models.registry import Registry
+from pipeline.alerting import Alerting, AnomalyPolicy
+from pipeline.casebook import StreamFacts, site_of
+from pipeline.checkpointing import CheckpointStore
+from pipeline.config import Config
+from pipeline.config_streams import StreamConfig
+from pipeline.daemon import Daemon
+from pipeline.data_quality import DataQuality, DeadLetterBreaker
+from pipeline.frames import Aggregator
+from pipeline.keeping import Keeper
+from pipeline.lifecycle import LifePolicy
+from pipeline.limits import Limit, Limits
+from pipeline.maintenance import Maintenance, MaintenanceWindow
+from pipeline.metrics import Metrics
+from pipeline.outputs import Outputs
+from pipeline.predicting import Predictor
+from pipeline.recording import Recorder
+from pipeline.retraining import InRunTraining
+from pipeline.screen import Screen
+from pipeline.silence import Silence
+from pipeline.stream import Stages, Stream
+from pipeline.stuck import Stuck
+from pipeline.watermarks import Watermarks
+from pipeline.windowing import Windows
+
+Vocabularies = tuple[Vocabulary, Vocabulary, Vocabulary]
+"""Entities, channels and units, as a decoder codes them."""
+
+
+def build_daemon(
+    config: Config,
+    *,
+    recorder: Recorder | None = None,
+    trainings: Mapping[str, InRunTraining] | None = None,
+    extra_alert_sinks: Sequence[Sink] = (),
+    embedded: bool = False,
+    metrics: Metrics | None = None,
+) -> Daemon:
+    """Return the daemon that ``config`` describes, over Kafka.
+
+    Args:
+        config: everything.
+        recorder: collects every step for a report.
+        trainings: stream name to training within the run; other streams load their champion from the registry.
+        extra_alert_sinks: sinks besides those of the configuration.
+        embedded: whether the broker is the embedded one, which makes topics on first use.
+        metrics: where to count; one of its own if None.
+    """
+    from connectors.kafka_embedded import EmbeddedBroker
+    from connectors.kafka_sink import KafkaSink
+    from connectors.kafka_source import KafkaSource
+
+    metrics = metrics or Metrics()
+    decoder = ReadingDecoder()
+    vocabularies = (decoder.entities, decoder.channels, decoder.units)
+    registry = Registry(config.models.directory)
+    streams: dict[str, Stream] = {}
+    for stream_config in config.streams:
+        training = (trainings or {}).get(stream_config.name)
+        stream = build_stream(stream_config, vocabularies=vocabularies, training=training, recorder=recorder)
+        if training is None:
+            adopt_champion(stream, registry, stream_config)
+        metrics.model(stream.name, stream.predictor.model_version)
+        streams |= dict.fromkeys(stream_config.topics, stream)
+    settings = config.kafka.client_settings()
+    servers = settings.pop("bootstrap_servers")
+    if embedded:
+        settings |= EmbeddedBroker.settings
+    source = KafkaSource(servers, config.kafka.group, list(streams), settings=settings)
+    outputs = config.outputs
+
+    def topic(name: str | None) -> list[Sink]:
+        return [] if name is None else [KafkaSink(servers, name, settings=settings)]
+
+    def file(path: Path | None) -> list[Sink]:
+        return [] if path is None else [JsonLinesSink(path)]
+
+    return Daemon(
+        source,
+        decoder,
+        streams,
+        Outputs(
+            alerts=[*topic(outputs.alerts_topic), *file(outputs.alerts_file), *extra_alert_sinks],
+            scores=[*topic(outputs.scores_topic), *file(outputs.scores_file)],
+            dead_letters=topic(outputs.dead_letter_topic),
+            breaker=DeadLetterBreaker(),
+        ),
+        Keeper(
+            CheckpointStore(config.checkpoints.directory, keep=config.checkpoints.keep),
+            {s.name: s.fingerprint() for s in config.streams},
+            metrics,
+            every_s=config.checkpoints.every.total_seconds(),
+        ),
+        metrics,
+        startup_timeout_s=config.startup_timeout.total_seconds(),
+    )
+
+
+def build_stream(
+    config: StreamConfig,
+    *,
+    vocabularies: Vocabularies | None = None,
+    training: InRunTraining | None = None,
+    recorder: Recorder | None = None,
+    warmup_steps: int | None = None,
+) -> Stream:
+    """Return one stream, cold; ``warmup_steps`` overrides how long the detector only learns."""
+    channels = [c.name for c in config.channels]
+    units = [c.unit for c in config.channels]
+    step_us = _us(config.step)
+    step_s = config.step.total_seconds()
+    capacity = 64
+    vocabularies = vocabularies or (Vocabulary(), Vocabulary(), Vocabulary())
+    screen = Screen(
+        channels,
+        units,
+        *vocabularies,
+        conversion=conversion,
+        max_ahead_us=_us(config.max_ahead),
+        max_entities=config.max_entities,
+    )
+    predictor = Predictor(capacity, len(channels), config.horizons, step_s, replay_steps=config.model.window)
+    facts = StreamFacts(
+        config.name, step_us, lambda slot: screen.entities[slot], _site(config.site_of), _maintenance(config),
+        lambda: predictor.model_version,
+    )  # fmt: skip
+    budget = config.budget
+    stages = Stages(
+        screen=screen,
+        windows=Windows(
+            [Aggregator(c.aggregate) for c in config.channels],
+            step_us,
+            _us(config.grace),
+            _us(config.revise),
+            capacity=capacity,
+        ),
+        watermarks=Watermarks(_us(config.idle_timeout)),
+        predictor=predictor,
+        detector=Detector(
+            capacity, len(channels), step_s, budget.events, budget.period_s, warmup_steps
+        ),
+        alerting=Alerting(
+            facts, channels, units, WITNESSES, 1.0 / rows_per_alarm(step_s, budget.events, budget.period_s),
+            _anomaly_policy(config), capacity,
+        ),
+        limits=Limits(facts, _limits(config), channels, units, config.horizons, capacity=capacity),
+        silence=Silence(facts, channels, max(1, round(config.silence / config.step)), capacity=capacity),
+        stuck=Stuck(facts, channels, units, enabled=[c.stuck for c in config.channels], capacity=capacity),
+        data_quality=DataQuality(facts),
+    )  # fmt: skip
+    revise_steps = round(config.revise / config.step) + 1 if config.revise else 0
+    return Stream(
+        config.name, channels, units, step_us, stages, revise_steps=revise_steps, training=training, recorder=recorder
+    )
+
+
+def adopt_champion(stream: Stream, registry: Registry, config: StreamConfig) -> bool:
+    """Put the stream's champion in charge if there is one; return whether there is."""
+    champion = registry.champion(config.name)
+    if champion is None:
+        return False
+    stream.predictor.adopt(champion.weights, champion.version, champion.embedding_ids, config.model.ring)
+    return True
+
+
+def _limits(config: StreamConfig) -> list[Limit]:
+    return [
+        Limit(
+            limit.name,
+            channel.name,
+            above=limit.above,
+            below=limit.below,
+            clear=limit.clear,
+            needed=limit.n_of_m[0],
+            window=limit.n_of_m[1],
+            probability=limit.probability if limit.forecast else None,
+        )
+        for channel in config.channels
+        for limit in channel.limits
+    ]
+
+
+def _anomaly_policy(config: StreamConfig) -> AnomalyPolicy:
+    policy = config.alerts
+
+    def steps(duration: timedelta) -> int:
+        return max(1, round(duration / config.step)) if duration else 0
+
+    life = LifePolicy(
+        needed=policy.n_of_m[0],
+        window=policy.n_of_m[1],
+        clear_after=policy.clear_after,
+        max_steps=steps(policy.max_duration),
+        cooldown=steps(policy.cooldown),
+        flap_openings=policy.flap.times,
+        flap_within=steps(policy.flap.within),
+        flap_calm=steps(policy.flap.within) // 4,
+    )
+    return AnomalyPolicy(life, clear_level=policy.clear_level, watches=policy.watches)
+
+
+def _maintenance(config: StreamConfig) -> Maintenance:
+    return Maintenance(
+        [
+            MaintenanceWindow(
+                round(m.start.timestamp() * 1e6),
+                round(m.end.timestamp() * 1e6),
+                None if m.repeat is None else _us(m.repeat),
+                m.entities,
+                m.reason,
+            )
+            for m in config.maintenance
+        ]
+    )
+
+
+def _site(patterns: Mapping[str, str]) -> Callable[[str], str]:
+    """Return the function from entity to site: the first pattern that fits, else the name's own first part."""
+
+    def site(entity: str) -> str:
+        for pattern, name in patterns.items():
+            if fnmatchcase(entity, pattern):
+                return name
+        return site_of(entity)
+
+    return site
+
+
+def _us(duration: timedelta) -> int:
+    return duration // timedelta(microseconds=1)
