@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from connectors.base import RecordBlock, TopicPartition
 from connectors.decoding import ReadingDecoder
 from connectors.memory import MemorySink, MemorySource
-from models.attention import AttentionProgram
+from models.features import input_width
+from models.rerun import WindowRerun
+from models.weights import Sizes
 from pipeline.build import build_stream
 from pipeline.checkpointing import CheckpointStore
 from pipeline.config import loads
@@ -52,7 +55,7 @@ class Load:
         adopt_untrained(stream)
         return stream
 
-    def values(self, steps: int, seed: int) -> np.ndarray:
+    def values(self, steps: int, seed: int) -> NDArray[np.float64]:
         """Return [steps, E, C] values that wander as a sensor's do."""
         rng = np.random.default_rng(seed)
         drift = np.cumsum(rng.normal(0.0, 0.2, (steps, self.entities, self.channels)), axis=0)
@@ -81,15 +84,10 @@ class Load:
 
 
 def adopt_untrained(stream: Stream) -> None:
-    """Put a network with random weights in charge of ``stream``'s corrections."""
-    import torch
-
-    from models.attention_lstm import AttentionLSTM, export
-    from pipeline.build import network_sizes
-
-    torch.manual_seed(0)
-    module = AttentionLSTM(network_sizes(stream), AttentionProgram()).eval()
-    stream.predictor.adopt(export(module), "untrained", {}, "bf16")
+    """Put a network with random weights, H 32 and W 64, in charge of ``stream``'s corrections."""
+    channels = len(stream.channels)
+    sizes = Sizes(inputs=input_width(channels), channels=channels, horizons=1, hidden=32, window=64)
+    stream.predictor.adopt(WindowRerun(sizes).weights(), "untrained", {}, "bf16")
 
 
 def warmed_stream(load: Load, steps: int = 300) -> Stream:

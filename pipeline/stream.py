@@ -193,17 +193,26 @@ class Stream:
 
     def revise(self, now_us: int) -> list[AlertMessage]:
         """Return the corrections that late data brings: verdicts on revised frames whose evidence is gone."""
+        stages = self.stages
         messages: list[AlertMessage] = []
-        revisions = self.stages.windows.take_revisions()
+        revisions = stages.windows.take_revisions()
         for outdated, new in zip(revisions[::2], revisions[1::2], strict=True):
-            past = next((e for step, e in self._past if step == new.step), None)
-            if past is None or new.rows is None:
-                continue
-            known = new.rows[new.rows < len(past.values)]
-            error = np.abs(new.values[: len(known)] - past.values[known]) / past.spread[known]
-            unremarkable = ~(np.nan_to_num(error, nan=0.0) > _UNREMARKABLE).any(axis=1)
-            messages += self.stages.alerting.revise(outdated, new, unremarkable, now_us)
+            for part in (stages.limits, stages.silence, stages.stuck):
+                messages += part.revise(new, now_us)
+            messages += stages.alerting.revise(outdated, new, self._unremarkable(new), now_us)
         return messages
+
+    def _unremarkable(self, new: Frames) -> NDArray[np.bool_]:
+        """Return [k] for the rows of a revised frame, whether it lies within what was forecast for it; not if unknown."""
+        assert new.rows is not None
+        past = next((expected for step, expected in self._past if step == new.step), None)
+        if past is None:
+            return np.zeros(len(new.rows), np.bool_)
+        known = new.rows < len(past.values)
+        error = np.abs(new.values[known] - past.values[new.rows[known]]) / past.spread[new.rows[known]]
+        unremarkable = np.zeros(len(new.rows), np.bool_)
+        unremarkable[known] = ~(np.nan_to_num(error, nan=0.0) > _UNREMARKABLE).any(axis=1)
+        return unremarkable
 
     def watch_data(self, now_us: int) -> list[AlertMessage]:
         """Return what there is to say about the quality of the data as a whole."""
