@@ -29,6 +29,9 @@ REBASE_AFTER = 2_048
 WINSOR = 2.5
 GATE = 4.0  # times the number of channels, of T²
 UNGATED = 64  # first steps, learned as they are
+GATED_FROM = 1_000  # steps; before, what looks far out is as likely a scale that is still too small
+SCALELESS = 8  # first values of a channel, which have no scale worth dividing by
+YOUNG_CLIP, CLIP = 4.0, 1e3  # of scaled distances
 TAIL_MEMORY = 1e5
 LEAST = 40.0  # statistics before the first opinion
 SLOW_LEARNING = 0.05  # while an incident is open or the score is beyond the boundary
@@ -63,20 +66,27 @@ def _seasonal(profile: Any, skill: Any, day: int, slot: int) -> float:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _learn_baseline(x: float, speed: float, level: Any, variance: Any, seen: Any, profile: Any, visits: Any, visit: Any,
-                    visiting: Any, skill: Any, c: int, day: int, slot: int) -> None:
+def _learn_baseline(x: float, speed: float, level: Any, variance: Any, seen: Any, last: Any, change: Any,
+                    profile: Any, visits: Any, visit: Any, visiting: Any, skill: Any, c: int, day: int, slot: int) -> None:
     """Learn level, scale, profile and the profile's worth from one value; ``speed`` <= 1."""
     seen[c] += 1
     if seen[c] == 1:
         level[c] = x
+        last[c] = x
         return
     here = day * profile.shape[2] + slot
     gain = max(1.0 / seen[c], LEVEL_GAIN) * speed
     expected = _seasonal(profile[c], skill[c], day, slot)
     rest = x - level[c] - expected
     scale = floored_scale(variance[c], level[c])
+    if x != last[c]:  # the scale of real changes: a quantised channel's step, which is never winsorised
+        step = x - last[c]
+        if seen[c] > UNGATED and change[c] > 0.0:
+            step = clipped(step, WINSOR * math.sqrt(change[c]))
+        change[c] += max(1.0 / seen[c], SKILL_GAIN) * (step * step - change[c])
+        last[c] = x
     if seen[c] > UNGATED:
-        rest = clipped(rest, WINSOR * scale)
+        rest = clipped(rest, max(WINSOR * scale, math.sqrt(change[c])))
     level[c] += gain * rest
     variance[c] += gain * (rest * rest - variance[c])
     plain = clipped(x - level[c], 3.0 * WINSOR * scale) if seen[c] > UNGATED else x - level[c]
@@ -146,7 +156,7 @@ def _learn_scales(filters: Any, covariances: Any, factors: Any, z: Any, white: A
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _step(n: int, M: int, values: Any, learn: Any, day: int, slot: int, boundary: float, open_incident: Any, steps: Any,
-          seen: Any, level: Any, variance: Any, away: Any, shifted: Any, profile: Any, visits: Any, visit: Any,
+          seen: Any, last: Any, change: Any, level: Any, variance: Any, away: Any, shifted: Any, profile: Any, visits: Any, visit: Any,
           visiting: Any, skill: Any, filters: Any, covariances: Any, factors: Any, tails: Any, out: Any,
           by_channel: Any) -> None:
     C = values.shape[1]
@@ -155,6 +165,7 @@ def _step(n: int, M: int, values: Any, learn: Any, day: int, slot: int, boundary
     for e in range(n):
         out[e] = 0.0
         present, learned = 0, 0
+        young = steps[e] < UNGATED
         for c in range(C):
             by_channel[e, c] = 0.0
             x = bounded(values[e, c])
@@ -165,13 +176,12 @@ def _step(n: int, M: int, values: Any, learn: Any, day: int, slot: int, boundary
                 if seen[e, c] == 0:
                     level[e, c] = x
                 rest = x - level[e, c] - _seasonal(profile[e, c], skill[e, c], day, slot)
-                z[c] = clipped(rest / floored_scale(variance[e, c], level[e, c]), 1e4)
-                if seen[e, c] < 2:
+                z[c] = clipped(rest / floored_scale(variance[e, c], level[e, c]), YOUNG_CLIP if young else CLIP)
+                if seen[e, c] < SCALELESS:
                     z[c] = 0.0
         if present == 0:
             continue
         steps[e] += 1
-        young = steps[e] <= UNGATED
         largest = _largest(filters[e], factors[e], z, white, M, by_channel[e])
         log_statistic = math.log(largest + 0.01)
         out[e] = surprise(tails[e], log_statistic, PARETO, LEAST)
@@ -182,14 +192,14 @@ def _step(n: int, M: int, values: Any, learn: Any, day: int, slot: int, boundary
         speed = SLOW_LEARNING if (open_incident[e] or out[e] >= boundary) and not young else 1.0
         if not young or steps[e] > UNGATED // 2:
             insert(tails[e], log_statistic, speed, QUARTER_NAT, TAIL_MEMORY, PARETO)
-        gated = largest > GATE * C and not young
-        gain = max(1.0 / steps[e], LEVEL_GAIN) * (0.1 if gated else 1.0)
+        gated = largest > GATE * C and steps[e] > GATED_FROM
+        gain = max(1.0 / (steps[e] + 1.0), LEVEL_GAIN) * (0.1 if gated else 1.0)
         renew = young or steps[e] % 16 == 0
         _learn_scales(filters[e], covariances[e], factors[e], z, white, M, gain, renew)
         for c in range(C):
             x = bounded(values[e, c])
             if learn[e, c] and not math.isnan(x):
-                _learn_baseline(x, 0.03 if gated else 1.0, level[e], variance[e], seen[e], profile[e], visits[e],
+                _learn_baseline(x, 0.03 if gated else 1.0, level[e], variance[e], seen[e], last[e], change[e], profile[e], visits[e],
                                 visit[e], visiting[e], skill[e], c, day, slot)
                 _follow(x, gated, level[e], away[e], shifted[e], c)
 
@@ -216,6 +226,8 @@ class LevelWitness:
         unit[np.cumsum(np.arange(1, self._block + 1)) - 1] = 1.0
         add("steps", (), np.int64)
         add("seen", (C,), np.int32)
+        add("last", (C,), np.float64)
+        add("change", (C,), np.float64)
         add("level", (C,), np.float64)
         add("variance", (C,), np.float64)
         add("away", (C,), np.float64)
@@ -252,6 +264,6 @@ class LevelWitness:
         weekend = int((start // DAY_US + 3) % 7 >= 5)  # 1970-01-01 was a Thursday
         slot = int(start % DAY_US * self._slots // DAY_US)
         _step(n, self._block, values, learn, weekend, slot, self._boundary, open_incident, s["steps"], s["seen"],
-              s["level"], s["variance"], s["away"], s["shifted"], s["profile"], s["visits"], s["visit"], s["visiting"],
+              s["last"], s["change"], s["level"], s["variance"], s["away"], s["shifted"], s["profile"], s["visits"], s["visit"], s["visiting"],
               s["skill"], s["filters"], s["covariances"], s["factors"], s["tails"], out, by_channel)
         return out, by_channel

@@ -49,7 +49,7 @@ def _learn_level(x: float, level: Any, variance: Any, seen: Any, beyond: Any, c:
         level[c] = x
         return
     if seen[c] > UNGATED:
-        limit = WINSOR * floored_scale(variance[c, 0], level[c])
+        limit = max(WINSOR * floored_scale(variance[c, 0], level[c]), math.sqrt(variance[c, 1]))
         beyond[c] = beyond[c] + 1 if abs(deviation) > limit else max(0, beyond[c] - 1)
         if beyond[c] >= REBASE_AFTER:
             beyond[c] = 0
@@ -63,17 +63,20 @@ def _learn_level(x: float, level: Any, variance: Any, seen: Any, beyond: Any, c:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _learn_scale(feature: float, variance: Any, seen: int, f: int) -> None:
-    """Move the variance of one feature towards its square, winsorised once the feature is known."""
+    """Move the variance of one feature towards its square, winsorised once the feature is known.
+
+    A typical change is never winsorised: on a channel that mostly stands still the scale would collapse to nothing.
+    """
     gain = max(1.0 / max(seen - 1, 1), SCALE_GAIN)
     square = feature * feature
     if seen > UNGATED and variance[f] > 0.0:
-        square = min(square, WINSOR * WINSOR * variance[f])
+        square = min(square, max(WINSOR * WINSOR * variance[f], variance[1]))
     variance[f] += gain * (square - variance[f])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _build_features(x: float, learn: bool, last: Any, average: Any, level: Any, variance: Any, seen: Any, out: Any,
-                    c: int) -> None:
+def _build_features(x: float, learn: bool, last: Any, average: Any, level: Any, variance: Any, seen: Any, changes: Any,
+                    out: Any, c: int) -> None:
     """Write the features of channel ``c`` for its new value ``x`` (finite) and learn their scales."""
     first = seen[c] <= 1 and math.isnan(last[c])
     for k in range(average.shape[1]):
@@ -82,7 +85,9 @@ def _build_features(x: float, learn: bool, last: Any, average: Any, level: Any, 
         average[c, k] += AVERAGE_GAINS[k] * (x - average[c, k])
     difference = 0.0 if first else x - last[c]
     if learn and not first:
-        _learn_scale(difference, variance[c], seen[c], 1)
+        if difference != 0.0:  # the scale of changes is that of real ones: a quantised channel's step
+            changes[c] += 1
+            _learn_scale(difference, variance[c], changes[c] + 1, 1)
         for k in range(average.shape[1]):
             _learn_scale(x - average[c, k], variance[c], seen[c], 2 + k)
     out[FEATURES * c] = clipped((x - level[c]) / floored_scale(variance[c, 0], level[c]), FEATURE_CLIP)
@@ -144,26 +149,27 @@ def _inflate(covariance: Any, index: int, F: int, factor: float) -> None:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _learn_horizon(x: float, base: float, scale: float, features: Any, gain: Any, boost: float, weights: Any,
-                   error: Any, errors: Any, c: int, h: int, own: int) -> None:
+                   error: Any, errors: Any, c: int, h: int, own: int, bound: float) -> None:
     """Correct the weights of one channel and horizon by the pair (features, x − base); learn the size of its error."""
     F = features.shape[0]
     forecast = 0.0
     for i in range(F):
         forecast += weights[i, own, h] * features[i]
-    miss = clipped((x - base) / scale - forecast, 1e6)
+    miss = clipped((x - base) / scale - forecast, bound)
     errors[c, h] += 1
     size = abs(miss) * scale
     if errors[c, h] > UNGATED and error[c, h] > 0.0:
-        size = min(size, ERROR_WINSOR * error[c, h])
-        miss = clipped(miss, ERROR_WINSOR * error[c, h] / scale)
+        limit = max(ERROR_WINSOR * error[c, h], scale)  # at least a typical change, or quantised channels collapse
+        size = min(size, limit)
+        miss = clipped(miss, limit / scale)
     error[c, h] += max(1.0 / errors[c, h], ERROR_GAIN) * (size - error[c, h])
     for i in range(F):
         weights[i, own, h] += boost * gain[i] * miss
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _learn_pairs(x: Any, learn: Any, age: int, stride: int, horizons: Any, variance: Any, level: Any, ring_age: Any,
-                 ring_features: Any, ring_gains: Any, ring_base: Any, weights: Any, error: Any, errors: Any,
+def _learn_pairs(x: Any, learn: Any, age: int, stride: int, horizons: Any, changes: Any, variance: Any, level: Any,
+                 ring_age: Any, ring_features: Any, ring_gains: Any, ring_base: Any, weights: Any, error: Any, errors: Any,
                  joint: bool) -> None:
     """Learn every horizon whose earlier half (features and gain of step age − h) is in the ring."""
     C = x.shape[0]
@@ -175,7 +181,7 @@ def _learn_pairs(x: Any, learn: Any, age: int, stride: int, horizons: Any, varia
         if then < 1 or ring_age[place] != then:
             continue
         for c in range(C):
-            if not learn[c] or math.isnan(x[c]) or math.isnan(ring_base[place, c]):
+            if not learn[c] or changes[c] == 0 or math.isnan(x[c]) or math.isnan(ring_base[place, c]):
                 continue
             block, own = (0, c) if joint else (c, 0)
             features = ring_features[place, block * F : (block + 1) * F]
@@ -188,12 +194,12 @@ def _learn_pairs(x: Any, learn: Any, age: int, stride: int, horizons: Any, varia
                 boost = min(float(stride), 1.0 / max(pull, 1e-6))
             scale = floored_scale(variance[c, 1], level[c])
             _learn_horizon(x[c], ring_base[place, c], scale, features, gain, boost, weights[block], error, errors,
-                           c, h, own)
+                           c, h, own, FEATURE_CLIP * math.sqrt(horizons[h]))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _update(n: int, values: Any, learn: Any, horizons: Any, stride: int, joint: bool, age: Any, seen: Any, level: Any,
-            variance: Any, beyond: Any, last: Any, average: Any, features: Any, present: Any, covariance: Any,
+def _update(n: int, values: Any, learn: Any, horizons: Any, stride: int, joint: bool, age: Any, seen: Any, changes: Any,
+            level: Any, variance: Any, beyond: Any, last: Any, average: Any, features: Any, present: Any, covariance: Any,
             weights: Any, error: Any, errors: Any, ring_age: Any, ring_features: Any, ring_gains: Any,
             ring_base: Any) -> None:
     C = values.shape[1]
@@ -211,15 +217,16 @@ def _update(n: int, values: Any, learn: Any, horizons: Any, stride: int, joint: 
             any_value = any_value or present[e, c]
         if not any_value:
             continue
-        _learn_pairs(x, learn[e], age[e], stride, horizons, variance[e], level[e], ring_age[e], ring_features[e],
-                     ring_gains[e], ring_base[e], weights[e], error[e], errors[e], joint)
+        _learn_pairs(x, learn[e], age[e], stride, horizons, changes[e], variance[e], level[e], ring_age[e],
+                     ring_features[e], ring_gains[e], ring_base[e], weights[e], error[e], errors[e], joint)
         for c in range(C):
             if present[e, c]:
                 if learn[e, c]:
                     _learn_level(x[c], level[e], variance[e], seen[e], beyond[e], c)
                 elif seen[e, c] == 0:
                     level[e, c] = x[c]
-                _build_features(x[c], learn[e, c], last[e], average[e], level[e], variance[e], seen[e], features[e], c)
+                _build_features(x[c], learn[e, c], last[e], average[e], level[e], variance[e], seen[e], changes[e],
+                                features[e], c)
         for i in range(FEATURES * C):
             wide[i] = features[e, i]
         for block in range(1 if joint else C):
@@ -312,6 +319,7 @@ class LinearForecaster:
         add = self.state.add
         add("age", (), np.int64)
         add("seen", (C,), np.int32)
+        add("changes", (C,), np.int32)
         add("level", (C,), np.float64)
         add("variance", (C, FEATURES), np.float64)
         add("beyond", (C,), np.int16)
@@ -367,7 +375,7 @@ class LinearForecaster:
             learn: [n, C] False where a value may be looked at but not learned from.
         """
         s = self.state.arrays
-        _update(len(values), values, learn, self._steps, self._stride, self._joint, s["age"], s["seen"], s["level"],
+        _update(len(values), values, learn, self._steps, self._stride, self._joint, s["age"], s["seen"], s["changes"], s["level"],
                 s["variance"], s["beyond"], s["last"], s["average"], s["features"], s["present"], s["covariance"],
                 s["weights"], s["error"], s["errors"], s["ring_age"], s["ring_features"], s["ring_gains"],
                 s["ring_base"])

@@ -12,6 +12,7 @@ from numba import njit
 
 JOINT_CHANNELS = 12  # more channels than this are whitened each alone
 SHRINK = 0.7  # of correlations; findings appendix B and C
+LEAST_VARIANCE = 0.01  # below which nothing is winsorised further: it would collapse where most values are zero
 RIDGE = 1e-6  # (1e-3 sd)²; findings appendix B
 
 
@@ -21,11 +22,11 @@ def learn_covariance(covariance: Any, z: Any, gain: float, limit: float) -> None
     M = z.shape[0]
     at = 0
     for i in range(M):
-        bound = limit * math.sqrt(max(covariance[at + i], RIDGE))
+        bound = limit * math.sqrt(max(covariance[at + i], LEAST_VARIANCE))
         a = min(max(z[i], -bound), bound)
         row = 0
         for j in range(i + 1):
-            other = limit * math.sqrt(max(covariance[row + j], RIDGE))
+            other = limit * math.sqrt(max(covariance[row + j], LEAST_VARIANCE))
             b = min(max(z[j], -other), other)
             if not math.isnan(a * b):
                 covariance[at + j] += gain * (a * b - covariance[at + j])
