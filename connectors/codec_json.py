@@ -73,17 +73,20 @@ def read_wire(raw: bytes) -> list[WireReading] | Refusal:
 
 def explain(raw: bytes, error: Exception) -> Refusal:
     """Return why ``raw`` is no canonical reading, given what ``decode_wire`` raised for it."""
-    message = str(error)
-    if isinstance(error, RecursionError):
+    try:
+        document = msgspec.json.decode(raw)  # the typed decoder stops at the first fault: is the rest JSON at all?
+    except msgspec.ValidationError as worse:
+        where = error if "out of range" in str(error) else worse
+        return Refusal(Reason.NOT_FINITE, f"{where}; allowed: a number that a 64-bit float can hold, or null")
+    except msgspec.DecodeError as worse:
+        return _explain_syntax(raw, str(worse))
+    except RecursionError:
         return Refusal(Reason.INVALID_JSON, "nested too deeply; allowed: one flat object, or a list of them")
-    if not isinstance(error, msgspec.ValidationError):
-        return _explain_syntax(raw, message)
-    if "out of range" in message:
-        return Refusal(Reason.NOT_FINITE, f"{message}; allowed: a number that a 64-bit float can hold, or null")
+    message = str(error)
     if "missing required field" in message:
         return Refusal(Reason.MISSING_KEY, f"{message}; required: channel, time, value"[:LONGEST_DETAIL])
     hint = "; RFC 3339 text, not a number" if message.endswith("time`") else ""
-    return Refusal(Reason.WRONG_TYPE, f"{message}{_value_at(raw, message)}{hint}"[:LONGEST_DETAIL])
+    return Refusal(Reason.WRONG_TYPE, f"{message}{_value_at(document, message)}{hint}"[:LONGEST_DETAIL])
 
 
 def _explain_syntax(raw: bytes, message: str) -> Refusal:
@@ -103,14 +106,13 @@ def _parses_with_constants(raw: bytes) -> bool:
     return True
 
 
-def _value_at(raw: bytes, message: str) -> str:
-    """Return ``"; value …"`` for the place that a validation message names; empty when it cannot be shown."""
+def _value_at(value: Any, message: str) -> str:
+    """Return ``"; value …"`` for the place in a document that a validation message names; empty when there is none."""
     place = _PLACE.search(message)
     try:
-        value: Any = msgspec.json.decode(raw)
         for key, index in _STEP.findall(place[1] if place else ""):
             value = value[key] if key else value[int(index)]
-    except (msgspec.DecodeError, RecursionError, LookupError, TypeError):
+    except (LookupError, TypeError):
         return ""
     return f"; value {shortened(value)}"
 

@@ -31,18 +31,22 @@ class PayloadReader:
         self._max_bytes = max_bytes
         self._separators = senml_separators
 
-    def read(self, block: RecordBlock, refusals: Refusals) -> tuple[list[WireReading], NDArray[np.int32]]:
-        """Return the block's readings, and for each the index of its record; fill ``refusals`` with the others."""
-        wires, failed = self._parse(block.values)
-        for index in failed:
-            wires[index] = []
+    def read(self, block: RecordBlock, part: slice, refusals: Refusals) -> tuple[list[WireReading], NDArray[np.int32]]:
+        """Return the readings of a part of a block, and for each the index of its record in the block.
+
+        Records that cannot be read are added to ``refusals``; those that are in it already are not looked at again.
+        """
+        wires, failed = self._parse(block.values[part])
+        for place in failed:
+            index = part.start + place
             if index not in refusals:
                 outcome = self._read_alone(block, index)
                 if isinstance(outcome, Refusal):
                     refusals[index] = outcome
                 else:
-                    wires[index] = outcome
-        return _flattened(wires)
+                    wires[place] = outcome
+        readings, places = _flattened(wires)
+        return readings, places + np.int32(part.start)
 
     def _parse(self, values: Sequence[bytes | None]) -> tuple[list[WireReading | list[WireReading]], list[int]]:
         """Parse each value as canonical JSON; return the outcomes, and the indices where there is none yet."""

@@ -216,9 +216,7 @@ def _times(path: Path, frame: pd.DataFrame, times: Times, rows: _Rows) -> NDArra
         value = shortened(str(cells.iat[told[0]]))
         advice = "set the format, or epoch for numbers counted from 1970"
         where = f"{path}, row {told[0] + 1}, column {times.column!r}"
-        raise Misconfigured(
-            f"{path}, row {told[0] + 1}, column {times.column!r}: {value} is no time, nor is any other; {advice}"
-        )
+        raise Misconfigured(f"{where}: {value} is no time, nor is any other; {advice}")
     rows.refuse(bad, times.column, Reason.BAD_TIME, "a time from 1970 to 2200 that exists once in its zone")
     return np.where(bad, 0, time_us)
 

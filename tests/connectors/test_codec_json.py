@@ -14,12 +14,13 @@ from connectors.codec_json import encode_reading, encode_readings, read_wire
 from connectors.decoding import ReadingDecoder
 from connectors.reading import NO_TIME, Quality, Reading, Reason
 from connectors.refusal import LONGEST_DETAIL, Refusal
-from connectors.timestamps import to_us
+from connectors.timestamps import LATEST_US, to_us
 from tests.connectors.blocks import block_of
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
-TIMES = st.datetimes(datetime(1970, 1, 2), datetime(2199, 12, 30), timezones=st.just(UTC) | st.just(
-    timezone(timedelta(hours=5, minutes=30))))  # fmt: skip
+KOLKATA = timezone(timedelta(hours=5, minutes=30))
+TIMES = st.integers(0, LATEST_US - 1).map(lambda us: datetime.fromtimestamp(us // 1_000_000, KOLKATA).replace(
+    microsecond=us % 1_000_000))  # fmt: skip
 READINGS = st.builds(
     Reading,
     entity=NAMES,
@@ -108,6 +109,10 @@ GOOD = b'"entity":"a","channel":"b","time":"2026-11-21T10:00:00Z"'
         (b"{" + GOOD + b',"value":1e999}', Reason.NOT_FINITE, "$.value"),
         (b"{" + GOOD + b',"value":' + b"9" * 400 + b"}", Reason.NOT_FINITE, "$.value"),
         (b'{"NaN":', Reason.INVALID_JSON, "truncated"),
+        (b'{"channel":1,"time":', Reason.INVALID_JSON, "truncated"),
+        (b'{"channel":1,"value":NaN}', Reason.NOT_FINITE, "null for a missing value"),
+        (b'{"channel":1,"value":1e999}', Reason.NOT_FINITE, "out of range"),
+        (b'{"channel":1,"value":' + b"[" * 100_000, Reason.INVALID_JSON, "nested too deeply"),
         (b"[]", Reason.EMPTY, "no reading"),
     ],
 )

@@ -1,4 +1,4 @@
-"""SenML packs resolve as RFC 8428 says; the packs are its section 5 examples, the resolved values worked out by hand."""
+"""SenML packs resolve as RFC 8428 says: the examples of its section 5, with what they mean worked out by hand."""
 
 from __future__ import annotations
 
