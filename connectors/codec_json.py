@@ -75,14 +75,15 @@ def explain(raw: bytes, error: Exception) -> Refusal:
     """Return why ``raw`` is no canonical reading, given what ``decode_wire`` raised for it."""
     try:
         document = msgspec.json.decode(raw)  # the typed decoder stops at the first fault: is the rest JSON at all?
-    except msgspec.ValidationError as worse:
-        where = error if "out of range" in str(error) else worse
-        return Refusal(Reason.NOT_FINITE, f"{where}; allowed: a number that a 64-bit float can hold, or null")
+    except msgspec.ValidationError as worse:  # a number out of range: nothing else is invalid without a type
+        document, error = None, error if "out of range" in str(error) else worse
     except msgspec.DecodeError as worse:
         return _explain_syntax(raw, str(worse))
     except RecursionError:
         return Refusal(Reason.INVALID_JSON, "nested too deeply; allowed: one flat object, or a list of them")
     message = str(error)
+    if "out of range" in message:
+        return Refusal(Reason.NOT_FINITE, f"{message}; allowed: a number that a 64-bit float can hold, or null")
     if "missing required field" in message:
         return Refusal(Reason.MISSING_KEY, f"{message}; required: channel, time, value"[:LONGEST_DETAIL])
     hint = "; RFC 3339 text, not a number" if message.endswith("time`") else ""
