@@ -123,6 +123,8 @@ class AttentionLSTM(nn.Module):
         states, (h, c) = self._states(inputs, entity, carry, late)
         rows = torch.arange(T, device=inputs.device)
         age = carry.age[:, None] + (rows - late[:, None]).clamp(min=0)  # [B, T] steps done before each
+        if admit is not None:
+            admit = torch.where(rows >= late[:, None], admit, -1)
         past = torch.cat([carry.past, states], dim=1)  # [B, P + T, H]
         extra, there = self._beside(past, states, carry, step0, age, neighbours, admit)
         context = torch.cat(
