@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 
-
 LEAST_ROWS = 100.0  # a budget of more than one alarm per hundred rows is no budget; boundaries stop there
 
 

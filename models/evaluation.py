@@ -19,7 +19,8 @@ Labels = NDArray[np.bool_]
 
 
 def auc_pr(labels: Labels, scores: Scores) -> float:
-    """Return the average precision of ``scores`` [T] for ``labels`` [T]; ties count as one threshold; NaN without labels.
+    """Return the average precision of ``scores`` [T] for ``labels`` [T]; ties count as one threshold; NaN without
+    labels.
 
     >>> auc_pr(np.array([True, False]), np.array([2.0, 1.0]))
     1.0
@@ -44,8 +45,8 @@ def segments(labels: Labels) -> list[tuple[int, int]]:
 def vus_pr(labels: Labels, scores: Scores, window: int, thresholds: int = 250) -> float:
     """Return the volume under the range-aware precision-recall surface for buffers of 0 … ``window`` rows.
 
-    Source: Paparrizos et al., "Volume Under the Surface", PVLDB 15 (2022), and the TSB-AD benchmark (NeurIPS 2024): labels
-    are widened by square-root ramps, recall is weighed by the share of events that are touched at all.
+    Source: Paparrizos et al., "Volume Under the Surface", PVLDB 15 (2022), and the TSB-AD benchmark (NeurIPS 2024):
+    labels are widened by square-root ramps, recall is weighed by the share of events that are touched at all.
     """
     runs = segments(labels)
     if not runs:
@@ -121,7 +122,8 @@ def nab_score(files: Sequence[NabFile], profile: NabProfile, threshold: float) -
     Source: Lavin and Ahmad, "Evaluating real-time anomaly detection algorithms", ICMLA 2015, and the NAB v1.1 scorer.
     """
     gains = [_gains(file, profile) for file in files]
-    return _percent(sum(_file_score(f, g, profile, threshold) for f, g in zip(files, gains, strict=True)), files, profile)
+    total = sum(_file_score(f, g, profile, threshold) for f, g in zip(files, gains, strict=True))
+    return _percent(total, files, profile)
 
 
 def nab_sweep(files: Sequence[NabFile], profile: NabProfile) -> tuple[float, float]:
@@ -177,7 +179,7 @@ def _owner(file: NabFile) -> NDArray[np.int64]:
 
 
 def _gains(file: NabFile, profile: NabProfile) -> Scores:
-    """Return [T] what a detection at each row is worth: in a window by its place, outside by the last window's distance."""
+    """Return [T] what a detection at each row is worth: in a window by its place, outside by its distance."""
     gain = np.full(len(file.scores), -profile.false_alarm)
     for i, (first, last) in enumerate(file.windows):
         width = last - first + 1

@@ -1,8 +1,9 @@
 """The level witness: distance of the newest values from a slow baseline and calendar profile, at several time scales.
 
 What is left after level and profile is filtered at half-lives of 0 to 16 steps, whitened at each scale by its own
-covariance, and the largest T² counts (findings section 3, recipe B). All that is learned is winsorised, and learned
-slowly while the values are far out or an incident is open; where they stay far out for long, the level moves there.
+covariance, and the largest T² counts (measured on GECCO, CalIt2 and SKAB). All that is learned is winsorised, and
+learned slowly while the values are far out or an incident is open; where they stay far out for long, the level moves
+there.
 
 Legend: E entities, C channels, K scales, B blocks of M channels (B = 1 while C <= JOINT_CHANNELS), S slots of a day.
 """
@@ -66,8 +67,8 @@ def _seasonal(profile: Any, skill: Any, day: int, slot: int) -> float:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _learn_baseline(x: float, speed: float, level: Any, variance: Any, seen: Any, last: Any, change: Any,
-                    profile: Any, visits: Any, visit: Any, visiting: Any, skill: Any, c: int, day: int, slot: int) -> None:
+def _learn_baseline(x: float, speed: float, level: Any, variance: Any, seen: Any, last: Any, change: Any, profile: Any,
+                    visits: Any, visit: Any, visiting: Any, skill: Any, c: int, day: int, slot: int) -> None:
     """Learn level, scale, profile and the profile's worth from one value; ``speed`` <= 1."""
     seen[c] += 1
     if seen[c] == 1:
@@ -155,10 +156,10 @@ def _learn_scales(filters: Any, covariances: Any, factors: Any, z: Any, white: A
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _step(n: int, M: int, values: Any, learn: Any, day: int, slot: int, boundary: float, open_incident: Any, steps: Any,
-          seen: Any, last: Any, change: Any, level: Any, variance: Any, away: Any, shifted: Any, profile: Any, visits: Any, visit: Any,
-          visiting: Any, skill: Any, filters: Any, covariances: Any, factors: Any, tails: Any, out: Any,
-          by_channel: Any) -> None:
+def _step(n: int, M: int, values: Any, learn: Any, day: int, slot: int, boundary: float, open_incident: Any,
+          steps: Any, seen: Any, last: Any, change: Any, level: Any, variance: Any, away: Any, shifted: Any,
+          profile: Any, visits: Any, visit: Any, visiting: Any, skill: Any, filters: Any, covariances: Any,
+          factors: Any, tails: Any, out: Any, by_channel: Any) -> None:
     C = values.shape[1]
     z = np.empty(C)
     white = np.empty(2 * C)
@@ -199,13 +200,13 @@ def _step(n: int, M: int, values: Any, learn: Any, day: int, slot: int, boundary
         for c in range(C):
             x = bounded(values[e, c])
             if learn[e, c] and not math.isnan(x):
-                _learn_baseline(x, 0.03 if gated else 1.0, level[e], variance[e], seen[e], last[e], change[e], profile[e], visits[e],
-                                visit[e], visiting[e], skill[e], c, day, slot)
+                _learn_baseline(x, 0.03 if gated else 1.0, level[e], variance[e], seen[e], last[e], change[e],
+                                profile[e], visits[e], visit[e], visiting[e], skill[e], c, day, slot)
                 _follow(x, gated, level[e], away[e], shifted[e], c)
 
 
 class LevelWitness:
-    """Says how surprising the distance of an entity from its slow baseline is, all channels and time scales together."""
+    """Says how surprising an entity's distance from its slow baseline is, all channels and time scales together."""
 
     def __init__(self, capacity: int, channels: int, step_s: float, boundary: float) -> None:
         """Make room for ``capacity`` entities.
@@ -254,8 +255,8 @@ class LevelWitness:
             open_incident: [n] True where learning is to be slow.
 
         Returns:
-            [n] surprise −ln p >= 0, finite; 0 where all is missing or too little is known. [n, C] the scaled distance of
-            each channel at the scale that decided.
+            [n] surprise −ln p >= 0, finite; 0 where all is missing or too little is known. [n, C] the scaled distance
+            of each channel at the scale that decided.
         """
         s = self.state.arrays
         n, C = values.shape
@@ -264,6 +265,7 @@ class LevelWitness:
         weekend = int((start // DAY_US + 3) % 7 >= 5)  # 1970-01-01 was a Thursday
         slot = int(start % DAY_US * self._slots // DAY_US)
         _step(n, self._block, values, learn, weekend, slot, self._boundary, open_incident, s["steps"], s["seen"],
-              s["last"], s["change"], s["level"], s["variance"], s["away"], s["shifted"], s["profile"], s["visits"], s["visit"], s["visiting"],
-              s["skill"], s["filters"], s["covariances"], s["factors"], s["tails"], out, by_channel)
+              s["last"], s["change"], s["level"], s["variance"], s["away"], s["shifted"], s["profile"], s["visits"],
+              s["visit"], s["visiting"], s["skill"], s["filters"], s["covariances"], s["factors"], s["tails"], out,
+              by_channel)
         return out, by_channel

@@ -169,8 +169,8 @@ def _learn_horizon(x: float, base: float, scale: float, features: Any, gain: Any
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _learn_pairs(x: Any, learn: Any, age: int, stride: int, horizons: Any, changes: Any, variance: Any, level: Any,
-                 ring_age: Any, ring_features: Any, ring_gains: Any, ring_base: Any, weights: Any, error: Any, errors: Any,
-                 joint: bool) -> None:
+                 ring_age: Any, ring_features: Any, ring_gains: Any, ring_base: Any, weights: Any, error: Any,
+                 errors: Any, joint: bool) -> None:
     """Learn every horizon whose earlier half (features and gain of step age − h) is in the ring."""
     C = x.shape[0]
     R = ring_age.shape[0] - 1  # the last place always holds the newest step, for horizon 1
@@ -193,14 +193,14 @@ def _learn_pairs(x: Any, learn: Any, age: int, stride: int, horizons: Any, chang
                     pull += gain[i] * features[i]
                 boost = min(float(stride), 1.0 / max(pull, 1e-6))
             scale = floored_scale(variance[c, 1], level[c])
-            _learn_horizon(x[c], ring_base[place, c], scale, features, gain, boost, weights[block], error, errors,
-                           c, h, own, FEATURE_CLIP * math.sqrt(horizons[h]))
+            _learn_horizon(x[c], ring_base[place, c], scale, features, gain, boost, weights[block], error, errors, c,
+                           h, own, FEATURE_CLIP * math.sqrt(horizons[h]))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _update(n: int, values: Any, learn: Any, horizons: Any, stride: int, joint: bool, age: Any, seen: Any, changes: Any,
-            level: Any, variance: Any, beyond: Any, last: Any, average: Any, features: Any, present: Any, covariance: Any,
-            weights: Any, error: Any, errors: Any, ring_age: Any, ring_features: Any, ring_gains: Any,
+def _update(n: int, values: Any, learn: Any, horizons: Any, stride: int, joint: bool, age: Any, seen: Any,
+            changes: Any, level: Any, variance: Any, beyond: Any, last: Any, average: Any, features: Any, present: Any,
+            covariance: Any, weights: Any, error: Any, errors: Any, ring_age: Any, ring_features: Any, ring_gains: Any,
             ring_base: Any) -> None:
     C = values.shape[1]
     R = ring_age.shape[1] - 1
@@ -375,7 +375,7 @@ class LinearForecaster:
             learn: [n, C] False where a value may be looked at but not learned from.
         """
         s = self.state.arrays
-        _update(len(values), values, learn, self._steps, self._stride, self._joint, s["age"], s["seen"], s["changes"], s["level"],
-                s["variance"], s["beyond"], s["last"], s["average"], s["features"], s["present"], s["covariance"],
-                s["weights"], s["error"], s["errors"], s["ring_age"], s["ring_features"], s["ring_gains"],
-                s["ring_base"])
+        _update(len(values), values, learn, self._steps, self._stride, self._joint, s["age"], s["seen"], s["changes"],
+                s["level"], s["variance"], s["beyond"], s["last"], s["average"], s["features"], s["present"],
+                s["covariance"], s["weights"], s["error"], s["errors"], s["ring_age"], s["ring_features"],
+                s["ring_gains"], s["ring_base"])

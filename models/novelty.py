@@ -1,9 +1,9 @@
 """Novelty of single values: how far a value, or its 24-hour residual mean, lies from every one ever seen.
 
-A value becomes familiar once it was seen, so novelty damps itself where a residual does not (findings section 2, recipe A).
-Each channel keeps two sorted sets of representatives, for the value itself ("fast") and for the trailing day's mean of its
-residual from a weekly profile ("slow"). A value nearer than δ to a representative is absorbed by it; when the set is full δ
-grows and neighbours merge, so memory stays bounded and the outskirts, which decide, stay exact.
+A value becomes familiar once it was seen, so novelty damps itself where a residual does not (measured on NAB).
+Each channel keeps two sorted sets of representatives, for the value itself ("fast") and for the trailing day's mean
+of its residual from a weekly profile ("slow"). A value nearer than δ to a representative is absorbed by it; when the
+set is full δ grows and neighbours merge, so memory stays bounded and the outskirts, which decide, stay exact.
 
 Legend: E entities, C channels, R representatives.
 """
@@ -22,8 +22,8 @@ from models.state import RowState
 from models.tails import EXPONENTIAL, FLOOR_LOG, QUARTER_NAT, TAIL_SIZE, insert, surprise
 
 REPRESENTATIVES = 128
-TAIL_MEMORY = 8_000.0  # statistics; a quarter of it costs 7 NAB points (findings section 2)
-LEAST = 100.0  # statistics before the first opinion; recipe A
+TAIL_MEMORY = 8_000.0  # statistics; a quarter of it costs 7 NAB points (measured)
+LEAST = 100.0  # statistics before the first opinion
 GROWTH = 1.3  # of δ when the set is full
 HOURS = 168  # of the weekly profile
 DAY_BLOCKS = 24  # block means in the trailing day
@@ -135,7 +135,8 @@ def _roll(blocks: Any, sums: Any, block: int, last: int) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _judge(kind: int, value: float, learn: bool, known: Any, gap: Any, used: Any, delta: Any, tails: Any, out: Any) -> None:
+def _judge(kind: int, value: float, learn: bool, known: Any, gap: Any, used: Any, delta: Any, tails: Any,
+           out: Any) -> None:
     """Write the surprise of ``value`` to ``out[kind]``, then remember it."""
     log_value = _log_novelty(known[kind], gap[kind], used[kind], value)
     out[kind] = surprise(tails[kind], log_value, EXPONENTIAL, LEAST)
@@ -146,9 +147,9 @@ def _judge(kind: int, value: float, learn: bool, known: Any, gap: Any, used: Any
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _step(n: int, values: Any, learn: Any, hour: int, block: int, offset: Any, known: Any, gap: Any, used: Any, delta: Any,
-          tails: Any, profile: Any, visits: Any, hour_sum: Any, last_hour: Any, blocks: Any, sums: Any, last_block: Any,
-          out: Any) -> None:
+def _step(n: int, values: Any, learn: Any, hour: int, block: int, offset: Any, known: Any, gap: Any, used: Any,
+          delta: Any, tails: Any, profile: Any, visits: Any, hour_sum: Any, last_hour: Any, blocks: Any, sums: Any,
+          last_block: Any, out: Any) -> None:
     slot = hour % HOURS
     for e in range(n):
         for c in range(values.shape[1]):

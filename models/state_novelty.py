@@ -1,7 +1,7 @@
 """Novelty of whole states: how far the newest forecast errors, whitened, lie from every state remembered as normal.
 
 The memory is gated: only a state that the level witness finds ordinary is admitted (else the memory learns the anomaly
-itself), and it answers only some rows later (else every state resembles the one before). Findings section 4, recipe C.
+itself), and it answers only some rows later (else every state resembles the one before). Measured on GECCO.
 The nearest remembered state is what an operator is told: "the nearest moment was 3 March 04:00; it differs in NO2".
 
 Legend: E entities, C channels, B blocks of M channels, R representatives.
@@ -21,7 +21,7 @@ from models.tails import PARETO, QUARTER_NAT, TAIL_SIZE, clustering, insert, sur
 from models.whitening import JOINT_CHANNELS, factorise, learn_covariance, whiten
 
 REPRESENTATIVES = 256
-CLIP = 30.0  # of whitened errors; findings appendix C
+CLIP = 30.0  # of whitened errors; measured on GECCO, CalIt2 and SKAB
 CORRELATION_CLIP = 4.0
 DELAY = 10  # rows until an admitted state answers
 MOST_REFUSALS = 2_048  # in a row; then the next state is admitted whatever the gate says
@@ -60,7 +60,7 @@ def _search(known: Any, admitted: Any, used: int, now: int, state: Any) -> tuple
     C = state.shape[0]
     best, nearest = math.inf, -1
     for r in range(used):
-        distance = np.float32(0.0)
+        distance: Any = np.float32(0.0)
         for c in range(C):
             difference = known[r, c] - state[c]
             distance += difference * difference
@@ -113,9 +113,10 @@ def _thin(known: Any, gap: Any, admitted: Any, delta: float) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _step(n: int, M: int, errors: Any, learn: Any, calm: Any, boundary: float, open_incident: Any, step: int, steps: Any,
-          covariance: Any, factor: Any, state: Any, known: Any, gap: Any, admitted: Any, used: Any, delta: Any,
-          refusals: Any, nearest: Any, differs: Any, distances: Any, tails: Any, out: Any, admit: Any) -> None:
+def _step(n: int, M: int, errors: Any, learn: Any, calm: Any, boundary: float, open_incident: Any, step: int,
+          steps: Any, covariance: Any, factor: Any, state: Any, known: Any, gap: Any, admitted: Any, used: Any,
+          delta: Any, refusals: Any, nearest: Any, differs: Any, distances: Any, tails: Any, out: Any,
+          admit: Any) -> None:
     C = errors.shape[1]
     clipped = np.empty(M)
     for e in range(n):

@@ -1,8 +1,8 @@
 """The two tiers: a *watch* that deserves a look, and an *alert* that may wake someone and stays inside the budget.
 
-Watch: only a new maximum of twelve hours speaks, each one raises the bar for two weeks, and three hours are silent after
-one that counts (findings section 2, recipe A). Alert: every witness passes a controller of bounded authority that raises its
-own bar at each crossing and lowers it while it is silent (findings section 4, recipe C).
+Watch: only a new maximum of twelve hours speaks, each one raises the bar for two weeks, and three hours are silent
+after one that counts (measured on NAB). Alert: every witness passes a controller of bounded authority that raises its
+own bar at each crossing and lowers it while it is silent (measured on synthetic normal series).
 
 Legend: E entities, V witnesses of the alert tier.
 """
@@ -22,16 +22,14 @@ from models.tails import BINS
 HOUR_S = 3_600.0
 DAY_S = 86_400.0
 BLOCKS = 12  # block maxima in the twelve hours
-WATCH_ALPHA = 0.01  # recipe A
 FATIGUE, FATIGUE_DAYS = 0.04, 14.0
 MUTE, MUTE_DAYS, MUTE_ABOVE = 0.1, 60.0, 0.3
 REFRACTORY_HOURS = 3.0
-PLAIN, MUTED = 0, 1  # the two voices: fast novelty as it is, everything else muted by its own recent alarms
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _is_new_maximum(value: float, maxima: Any, current: Any, block: int) -> bool:
-    """Return whether ``value`` exceeds the last twelve blocks and the present one; then take it into the present one."""
+    """Return whether ``value`` exceeds the last twelve blocks and the present one; then take it in."""
     n = maxima.shape[0] - 1  # the last place holds the maximum of the block being filled
     if current[0] != block:
         if current[0] >= 0:
@@ -55,20 +53,26 @@ def _watch(n: int, plain: Any, muted: Any, block: int, step: int, keep_fatigue: 
     for e in range(n):
         fatigue[e] *= keep_fatigue
         strongest = plain[e]
+        spoken = 0.0
         for v in range(V):
             mute[e, v] *= keep_mute
-            own = muted[e, v]
-            strongest = max(strongest, own * math.exp(-MUTE * mute[e, v]))
-            new = _is_new_maximum(own, maxima[e, 1 + v], current[e, 1 + v], block)
-            if new and own > MUTE_ABOVE:
-                mute[e, v] += min(1.0, own * own)
+            own = muted[e, v] * math.exp(-MUTE * mute[e, v])
+            new = _is_new_maximum(muted[e, v], maxima[e, 1 + v], current[e, 1 + v], block)
+            if new and muted[e, v] > MUTE_ABOVE:
+                mute[e, v] += min(1.0, muted[e, v] * muted[e, v])
+            if v == 0:
+                strongest = max(strongest, own)
+            elif new:
+                spoken = max(spoken, own)
+        if _is_new_maximum(strongest, maxima[e, 0], current[e, 0], block):
+            spoken = max(spoken, strongest)
         out[e] = 0.0
-        if _is_new_maximum(strongest, maxima[e, 0], current[e, 0], block) and strongest > 0.0:
-            spoken = strongest * math.exp(-FATIGUE * fatigue[e])
-            fatigue[e] += min(1.0, strongest * strongest)
+        if spoken > 0.0:
+            heard = spoken * math.exp(-FATIGUE * fatigue[e])
+            fatigue[e] += min(1.0, spoken * spoken)
             if step >= silent_until[e]:
-                out[e] = spoken
-                if spoken >= 1.0:
+                out[e] = heard
+                if heard >= 1.0:
                     silent_until[e] = step + silence
 
 
@@ -95,7 +99,8 @@ class WatchTier:
 
         Args:
             plain: [n] score of the voice that mutes itself by its nature (value novelty).
-            muted: [n, muted] scores of the voices that must be muted where they cried wolf.
+            muted: [n, muted] scores of the voices that are muted by their own recent alarms. The first shares the
+                plain voice's twelve hours; each other one must only exceed its own.
             time_us: end of the step.
             step: its index.
         """
@@ -138,8 +143,8 @@ def _block_tail(histogram: Any, law: Any) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _alert(n: int, surprises: Any, by_block: Any, rows: float, rest: float, block_rows: int, histograms: Any, laws: Any,
-           highest: Any, filled: Any, bars: Any, quiet: Any, out: Any) -> None:
+def _alert(n: int, surprises: Any, by_block: Any, rows: float, rest: float, block_rows: int, histograms: Any,
+           laws: Any, highest: Any, filled: Any, bars: Any, quiet: Any, out: Any) -> None:
     V = surprises.shape[1]
     looks = math.log(V)
     for e in range(n):
@@ -211,7 +216,7 @@ class AlertTier:
         return histogram, law
 
     def step(self, surprises: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Return [n, V] the controlled scores of the witnesses with ``surprises`` [n, V]; >= 1 where an alert is due."""
+        """Return [n, V] the controlled scores of the witnesses with ``surprises`` [n, V]; >= 1: alert."""
         s = self.state.arrays
         out = np.empty(surprises.shape, np.float32)
         _alert(len(surprises), surprises, self._by_block, self._rows, self._rows / BLOCKS_PER_PERIOD, self._block_rows,
