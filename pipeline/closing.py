@@ -81,6 +81,7 @@ class Closing(ABC):
         self._started = False
         self._gap_seen_to = NO_STEP
         self._revised: set[int] = set()
+        self._ready: list[Frames] = []
 
     @abstractmethod
     def _put(self, readings: ReadingColumns, bounds: Bounds) -> Taken:
@@ -104,6 +105,7 @@ class Closing(ABC):
         call returns at most 256 frames, fewer for many entities, so that a long catch-up stays small in memory.
         """
         due = (watermark_us - self.grace_us) // self.step_us
+        self._ready += self._revisions()  # now, for closing may need their place in the ring
         self._begin(due)
         n = self._used()
         limit = min(_MAX_FRAMES, 1 + _MAX_FRAME_VALUES // max(1, n * self._channel_count))
@@ -120,20 +122,8 @@ class Closing(ABC):
 
         A late counter reading also changes the increase after it, so later steps may be among them.
         """
-        if not self._revised or self.next_step is None:
-            return []
-        follow = self._reaches_on()
-        steps = range(min(self._revised), self.next_step) if follow else sorted(self._revised)
-        self._revised = set()
-        rows = np.empty(0, np.intp)
-        frames: list[Frames] = []
-        for step in steps:
-            touched = self.state["touched"][:, step % self._ring]
-            changed = np.flatnonzero(touched)
-            touched[changed] = False
-            rows = np.union1d(rows, changed) if follow else changed
-            frames += self._published.revise(self._collect(step, rows), rows)
-        return frames
+        ready, self._ready = self._ready + self._revisions(), []
+        return ready
 
     def last_time_us(self) -> int:
         """Return the watermark that closes every step in which there is a reading; very low when there is none."""
@@ -209,6 +199,22 @@ class Closing(ABC):
             self._hold(readings.take(taken.ahead))
         self._revised.update(taken.revised_steps)
         return Added(taken.late, taken.revised_steps)
+
+    def _revisions(self) -> list[Frames]:
+        if not self._revised or self.next_step is None:
+            return []
+        follow = self._reaches_on()
+        steps = range(min(self._revised), self.next_step) if follow else sorted(self._revised)
+        self._revised = set()
+        rows = np.empty(0, np.intp)
+        frames: list[Frames] = []
+        for step in steps:
+            touched = self.state["touched"][:, step % self._ring]
+            changed = np.flatnonzero(touched)
+            touched[changed] = False
+            rows = np.union1d(rows, changed) if follow else changed
+            frames += self._published.revise(self._collect(step, rows), rows)
+        return frames
 
     def _hold(self, readings: ReadingColumns) -> None:
         self._note(*self._held.hold(readings))

@@ -29,7 +29,13 @@ _SCORED = np.array([q not in (Quality.BAD, Quality.MISSING) for q in Quality])
 _LEARNED = np.array([q not in (Quality.SUSPECT, Quality.BAD, Quality.MISSING) for q in Quality])
 
 # The order in which a reading is judged; one that fails twice is refused for the first.
-_REASONS = (Reason.UNKNOWN_CHANNEL, Reason.UNIT_MISMATCH, Reason.TOO_FAR_AHEAD, Reason.TOO_MANY_ENTITIES)
+_REASONS = (
+    Reason.UNKNOWN_CHANNEL,
+    Reason.UNIT_MISMATCH,
+    Reason.NOT_FINITE,
+    Reason.TOO_FAR_AHEAD,
+    Reason.TOO_MANY_ENTITIES,
+)
 _GOOD = len(_REASONS)
 
 # Detail texts quote names from outside; longer ones are cut.
@@ -128,15 +134,11 @@ class Screen:
         """
         self._follow_vocabularies()
         channel = self._channels[batch.channel]  # [n]
-        factor = self._factors[channel, batch.unit]  # [n]
-        verdict = self._judge(batch, channel, factor, now_us)
+        value = self._convert_values(batch, channel)
+        verdict = self._judge(batch, channel, value, now_us)
         slot = self._slots_for(batch, verdict)
         good = verdict == _GOOD
         rejected = [] if good.all() else self._refuse(batch, block, verdict, now_us)
-        scored = _SCORED[batch.quality]
-        value = np.where(scored, batch.value, np.nan)
-        if not self._plain:
-            value = value * factor + self._offsets[channel, batch.unit]
         learnable = _LEARNED[batch.quality] & (value == value)
         columns = (slot, channel, batch.time_us, value, learnable, batch.result_time_us)
         screened = Screened(*columns) if not rejected else Screened(*(column[good] for column in columns))
@@ -172,18 +174,27 @@ class Screen:
 
     # ---- inner ----
 
+    def _convert_values(self, batch: ReadingBatch, channel: NDArray[np.int32]) -> NDArray[np.float64]:
+        """Return [n] values in the channels' units; NaN where there is none or it is worth nothing."""
+        value = np.where(_SCORED[batch.quality], batch.value, np.nan)
+        if self._plain:
+            return value
+        with np.errstate(over="ignore"):  # what overflows is refused
+            return value * self._factors[channel, batch.unit] + self._offsets[channel, batch.unit]
+
     def _judge(
-        self, batch: ReadingBatch, channel: NDArray[np.int32], factor: NDArray[np.float64], now_us: int
+        self, batch: ReadingBatch, channel: NDArray[np.int32], value: NDArray[np.float64], now_us: int
     ) -> NDArray[np.int8]:
         """Return [n] the index into the reasons for which each reading is refused; _GOOD where it is not."""
         verdict = np.full(len(batch), _GOOD, np.int8)
-        ahead = batch.time_us > now_us + self.max_ahead_us
-        if ahead.any():
-            verdict[ahead] = _REASONS.index(Reason.TOO_FAR_AHEAD)
-        mismatch = factor != factor
-        if mismatch.any():  # unknown channels have no factor either
-            verdict[mismatch] = _REASONS.index(Reason.UNIT_MISMATCH)
-            verdict[channel < 0] = _REASONS.index(Reason.UNKNOWN_CHANNEL)
+        factor = self._factors[channel, batch.unit]
+        for reason, refused in (  # the first reason for a reading comes last and overwrites
+            (Reason.TOO_FAR_AHEAD, batch.time_us > now_us + self.max_ahead_us),
+            (Reason.NOT_FINITE, np.isinf(value)),
+            (Reason.UNIT_MISMATCH, factor != factor),
+            (Reason.UNKNOWN_CHANNEL, channel < 0),
+        ):
+            verdict[refused] = _REASONS.index(reason)
         return verdict
 
     def _slots_for(self, batch: ReadingBatch, verdict: NDArray[np.int8]) -> NDArray[np.int32]:
@@ -284,6 +295,9 @@ class Screen:
         if reason is Reason.UNIT_MISMATCH:
             wanted = self.units[self._channels[batch.channel[i]]]
             return f"unit {unit} of entity {entity}, channel {channel}, does not convert to {wanted!r}"
+        if reason is Reason.NOT_FINITE:
+            wanted = self.units[self._channels[batch.channel[i]]]
+            return f"{batch.value[i]:g} {unit} of entity {entity}, channel {channel}, is no finite number in {wanted!r}"
         if reason is Reason.TOO_FAR_AHEAD:
             ahead_s, most_s = (int(batch.time_us[i]) - now_us) / 1e6, self.max_ahead_us / 1e6
             return f"time of entity {entity}, channel {channel}, is {ahead_s:.0f} s ahead of now; allowed: {most_s:g} s"

@@ -73,7 +73,8 @@ class Windows(Closing):
         C, revisable = len(aggregators), -(-revise_us // step_us)
         self._aggregators = np.array([_CODES[Aggregator(name)] for name in aggregators], np.int8)
         self._counters = np.flatnonzero(self._aggregators == _CODES[Aggregator.RATE])
-        ring = revisable + max(1, max_open or -(-grace_us // step_us) + 1 + _AHEAD_STEPS)
+        open_steps = -(-grace_us // step_us) + 1 + _AHEAD_STEPS if max_open is None else max(1, max_open)
+        ring = revisable + open_steps
         state = empty_state(capacity, ring, C, len(self._counters), revisable > 0)
         super().__init__(state, C, step_us, grace_us, revisable, ring)
 
