@@ -162,7 +162,7 @@ def run(
     step_us = _step_us(config)
     # The grid goes through the first row, so that a regular grid's rows keep their own times.
     shift_us = int(table.time_us[0] % step_us)
-    training = InRunTraining(config.model, seed=seed, first_after=train_steps, every=retrain_steps, progress=progress)
+    training = InRunTraining(config, seed=seed, first_after=train_steps, every=retrain_steps, progress=progress)
     stream = build_stream(config, training=training, recorder=recorder, warmup_steps=train_steps)
     stream.add_entities(table.entities)
     columns = Columns()

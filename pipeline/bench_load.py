@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ from pipeline.stream import Stream
 STEP_US = 60_000_000
 TICK_US = 10_000_000
 START_STEP = 29_000_000
+WARM_STEPS = 400
+"""More than the detector's longest warm-up."""
 _CHANNELS = ("pm25", "temperature", "humidity")
 _UNITS = ("ug/m3", "Cel", "%")
 
@@ -55,16 +58,23 @@ class Load:
         adopt_untrained(stream)
         return stream
 
-    def values(self, steps: int, seed: int) -> NDArray[np.float64]:
-        """Return [steps, E, C] values that wander as a sensor's do."""
-        rng = np.random.default_rng(seed)
-        drift = np.cumsum(rng.normal(0.0, 0.2, (steps, self.entities, self.channels)), axis=0)
-        return np.round(20.0 + drift + rng.normal(0.0, 0.5, drift.shape), 2)
+    def values(self, first: int, steps: int) -> NDArray[np.float64]:
+        """Return [steps, E, C] values of quiet sensors from step ``first`` on: they wander around a level, no more."""
+        rng = np.random.default_rng(1)
+        x = rng.normal(0.0, 2.0, (self.entities, self.channels))
+        values = np.empty((steps, self.entities, self.channels))
+        for step in range(first + steps):
+            x = 0.95 * x + rng.normal(0.0, 2.0 * math.sqrt(1.0 - 0.95**2), x.shape)
+            if step >= first:
+                values[step - first] = 20.0 + x
+        return values
 
     def blocks(self, steps: int, first_step: int = START_STEP) -> list[RecordBlock]:
         """Return record blocks of JSON readings, a block a tick of ten seconds."""
         ticks = STEP_US // TICK_US
-        values = self.values(steps * ticks, seed=2)
+        rng = np.random.default_rng(3)
+        values = np.repeat(self.values(WARM_STEPS, steps), ticks, axis=0)
+        values += rng.normal(0.0, 0.5, values.shape)
         offset = 0
         blocks = []
         for tick in range(steps * ticks):
@@ -90,16 +100,17 @@ def adopt_untrained(stream: Stream) -> None:
     stream.predictor.adopt(WindowRerun(sizes).weights(), "untrained", {}, "bf16")
 
 
-def warmed_stream(load: Load, steps: int = 300) -> Stream:
+def warmed_stream(load: Load, steps: int = WARM_STEPS) -> Stream:
     """Return a stream whose witnesses have warmed up on ``steps`` frames of the load."""
     stream = load.stream()
     stream.add_entities([f"station-{e:05d}" for e in range(load.entities)])
-    values = load.values(min(steps, 64), seed=1)
+    values = load.values(WARM_STEPS - steps, steps)
+    values += np.random.default_rng(2).normal(0.0, 0.5 / math.sqrt(STEP_US / TICK_US), values.shape)
     learn = np.ones((load.entities, load.channels), np.bool_)
     count = np.ones((load.entities, load.channels), np.int32)
     for i in range(steps):
         step = START_STEP - steps + i + 1
-        frames = Frames(step, step * STEP_US, values[i % len(values)].copy(), learn, count)
+        frames = Frames(step, step * STEP_US, values[i], learn, count)
         stream.process(frames, frames.time_us)
     return stream
 
@@ -112,11 +123,10 @@ def make_daemon(stream: Stream, blocks: Sequence[RecordBlock]) -> tuple[Daemon, 
     outputs = Outputs(alerts=[sink])
     keeper = Keeper(None, {}, metrics)
     # The load lies in the past or the future of this machine's clock; the daemon's clock goes with the load.
-    clock = {"now": START_STEP * STEP_US}
+    last_us = int(blocks[-1].timestamps_ms[-1]) * 1000
 
     def now_us() -> int:
-        clock["now"] += 1
-        return clock["now"]
+        return last_us
 
     daemon = Daemon(MemorySource(blocks), decoder, {"load": stream}, outputs, keeper, metrics, now_us=now_us)
     return daemon, sink

@@ -69,8 +69,8 @@ class RecentConfig(Section):
 class AttentionConfig(Section):
     """The attention program: what the model may look back at, and what operators know about where to look."""
 
-    kind: Literal["scaled_dot", "multi_head"] = "multi_head"
-    heads: PositiveCount = 4
+    kind: Literal["scaled_dot", "multi_head"] = "scaled_dot"
+    heads: PositiveCount = 1
     seasonal_lags: tuple[PositiveDuration, ...] = (timedelta(days=1), timedelta(days=7))
     recent: tuple[RecentConfig, ...] = ()
     examples: Count = Field(default=16, le=256)
@@ -88,20 +88,20 @@ class TrainConfig(Section):
     """How the attention-LSTM learns."""
 
     epochs: PositiveCount = 20
-    batch: PositiveCount = 32
-    """Sequences a batch."""
-    sequence: PositiveCount = 512
-    """Steps a sequence."""
+    batch: PositiveCount = 16
+    """Sequences in parallel, at least; long histories of few entities are cut into so many."""
+    sequence: PositiveCount = 32
+    """Steps of truncated back-propagation."""
     learning_rate: Number = Field(default=3e-3, gt=0)
     weight_decay: Number = Field(default=1e-4, ge=0)
-    dropout: Share = 0.1
+    dropout: Share = 0.2
     mask: Share = 0.1
     """Share of the values hidden from the network while it learns."""
-    jitter: Number = Field(default=0.02, ge=0)
+    jitter: Number = Field(default=0.05, ge=0)
     """Standard deviation of the noise added to the inputs while it learns."""
-    validation: Share = 0.15
+    validation: Share = 0.2
     """Newest share of the history, held out for the early stop."""
-    patience: PositiveCount = 4
+    patience: PositiveCount = 5
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 

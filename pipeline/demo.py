@@ -105,7 +105,7 @@ def run(
     with Progress(*parts, console=console, transient=True) as progress:
         trainings = {
             s.series.stream: InRunTraining(
-                config.stream(s.series.stream).model,
+                config.stream(s.series.stream),
                 seed=seed,
                 first_after=_WATER_TRAINING_STEPS if s.series.stream == "water" else s.first_scored_step,
                 progress=progress,

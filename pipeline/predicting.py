@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,8 @@ from models.attention import AttentionPosition
 from models.features import build_inputs, input_width
 from models.linear import LinearForecaster
 from models.state import RowState
-from models.streaming import StreamingAttentionLSTM, Weights
+from models.streaming import StreamingAttentionLSTM
+from models.weights import Weights
 
 # Memory of the two error means that decide whom to trust: long enough that a network must be better for days, short
 # enough that one that has gone stale is dropped within days.
@@ -86,18 +88,43 @@ class Predictor:
         """Return the newest forecast and its spread, [n, C, N] each."""
         return self.state["forecast"][:n], self.state["spread"][:n]
 
-    def adopt(self, weights: Weights, version: str, embedding_ids: dict[str, int], ring: str) -> None:
+    def set_neighbours(self, neighbours: NDArray[np.int32]) -> None:
+        """Take [n, K] the slots that each entity looks at, -1 for none; slots beyond n have none."""
+        capacity = self.state.capacity
+        self.neighbours = np.full((capacity, neighbours.shape[1]), -1, np.int32)
+        self.neighbours[: len(neighbours)] = neighbours
+
+    def adopt(
+        self,
+        weights: Weights,
+        version: str,
+        embedding_ids: dict[str, int],
+        ring: Literal["f32", "bf16"],
+        names: Sequence[str] = (),
+    ) -> None:
         """Put a network in charge of the correction; its hidden states are rebuilt from the recent frames.
+
+        Args:
+            weights: of the network.
+            version: what it is called in messages.
+            embedding_ids: entity to row of the embedding.
+            ring: how past states are held.
+            names: of the entities in use, by slot.
 
         Nothing else changes: forecasts, spreads and scores go on; the network earns trust anew from its first forecast.
         """
         network = StreamingAttentionLSTM(weights, self.state.capacity, ring_dtype=ring)
+        K = weights.sizes.neighbours
+        if self.neighbours.shape[1] != K:
+            self.set_neighbours(np.full((0, K), -1, np.int32))
         self._embedding_ids = embedding_ids
+        self.name_entities(0, names)
         self.model_version = version
         self.state["network_error"][...] = self.state["linear_error"] * np.float32(_HEAD_START)
         self.state["network_next"][...] = np.nan
         for step, inputs, admit in self._recent:
             n = len(inputs)
+            # The inputs hold what the neighbours of then said; a network with others learns theirs from here on.
             network.step(inputs, step, self.neighbours[:n], admit, self.state["embedding"][:n])
         self.network = network
 
