@@ -154,7 +154,7 @@ def _learn_horizon(x: float, base: float, scale: float, features: Any, gain: Any
     F = features.shape[0]
     forecast = 0.0
     for i in range(F):
-        forecast += weights[i, own, h] * features[i]
+        forecast += weights[own, h, i] * features[i]
     miss = clipped((x - base) / scale - forecast, bound)
     errors[c, h] += 1
     size = abs(miss) * scale
@@ -164,7 +164,7 @@ def _learn_horizon(x: float, base: float, scale: float, features: Any, gain: Any
         miss = clipped(miss, limit / scale)
     error[c, h] += max(1.0 / errors[c, h], ERROR_GAIN) * (size - error[c, h])
     for i in range(F):
-        weights[i, own, h] += boost * gain[i] * miss
+        weights[own, h, i] += boost * gain[i] * miss
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -257,7 +257,7 @@ def _forecast(n: int, joint: bool, last: Any, features: Any, weights: Any, varia
             for h in range(N):
                 change = 0.0
                 for i in range(F):
-                    change += weights[e, block, i, own, h] * features[e, block * F + i]
+                    change += weights[e, block, own, h, i] * features[e, block * F + i]
                 out[e, c, h] = last[e, c] + scale * change
 
 
@@ -328,7 +328,7 @@ class LinearForecaster:
         add("features", (FEATURES * C,), np.float32)
         add("present", (C,), np.bool_)
         add("covariance", (blocks, len(rows)), np.float64, np.where(rows == columns, PRIOR_VARIANCE, 0.0))
-        add("weights", (blocks, F, C if self._joint else 1, N), np.float32)
+        add("weights", (blocks, C if self._joint else 1, N, F), np.float32)
         add("error", (C, N), np.float64)
         add("errors", (C, N), np.int32)
         add("ring_age", (R + 1,), np.int64, -1)

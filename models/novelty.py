@@ -114,24 +114,24 @@ def _prune(known: Any, gap: Any, used: int, delta: float) -> tuple[int, float]:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _trailing_mean(blocks: Any, sums: Any) -> float:
-    """Return the mean over the whole blocks kept and the one being filled."""
-    total, count = sums[0], sums[1]
-    for i in range(blocks.shape[0]):
-        total += blocks[i, 0]
-        count += blocks[i, 1]
-    return total / count if count > 0.0 else 0.0
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
 def _roll(blocks: Any, sums: Any, block: int, last: int) -> None:
-    """Close the block being filled when ``block`` is a later one than ``last``; blocks in between are empty."""
-    if last >= 0:
-        for b in range(last, min(block, last + blocks.shape[0] + 1)):
-            blocks[b % blocks.shape[0], 0] = sums[0]
-            blocks[b % blocks.shape[0], 1] = sums[1]
-            sums[0] = 0.0
-            sums[1] = 0.0
+    """Close the block being filled (``last``) at the start of ``block``; blocks in between stay empty.
+
+    ``sums`` holds sum and count of the block being filled, then of all whole blocks kept.
+    """
+    n = blocks.shape[0]
+    if last < 0:
+        return
+    for b in range(last, min(block, last + n + 1)):
+        blocks[b % n, 0] = sums[0]
+        blocks[b % n, 1] = sums[1]
+        sums[0] = 0.0
+        sums[1] = 0.0
+    sums[2] = 0.0
+    sums[3] = 0.0
+    for i in range(n):
+        sums[2] += blocks[i, 0]
+        sums[3] += blocks[i, 1]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -181,7 +181,8 @@ def _step(n: int, values: Any, learn: Any, hour: int, block: int, offset: Any, k
                 sums[e, c, 1] += 1.0
                 hour_sum[e, c, 0] += x
                 hour_sum[e, c, 1] += 1.0
-            mean = np.float32(_trailing_mean(blocks[e, c], sums[e, c]))
+            count = sums[e, c, 1] + sums[e, c, 3]
+            mean = (sums[e, c, 0] + sums[e, c, 2]) / count if count > 0.0 else np.float32(0.0)
             _judge(SLOW, mean, learn[e, c], known[e, c], gap[e, c], used[e, c], delta[e, c], tails[e, c], out[e, c])
 
 
@@ -204,7 +205,7 @@ class ValueNovelty:
         add("hour_sum", (C, 2), np.float32)
         add("last_hour", (C,), np.int64, -1)
         add("blocks", (C, DAY_BLOCKS, 2), np.float32)
-        add("sums", (C, 2), np.float32)
+        add("sums", (C, 4), np.float32)
         add("last_block", (C,), np.int64, -1)
 
     def step(self, values: NDArray[np.float64], learn: NDArray[np.bool_], time_us: int) -> NDArray[np.float32]:

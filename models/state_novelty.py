@@ -55,17 +55,18 @@ def _whitened(errors: Any, factor: Any, M: int, out: Any) -> bool:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _search(known: Any, admitted: Any, used: int, now: int, state: Any) -> tuple[int, float]:
+def _search(known: Any, admitted: Any, used: int, step: int, state: Any, squares: Any) -> tuple[int, float]:
     """Return place and squared distance of the nearest state that may answer; −1 when there is none."""
-    C = state.shape[0]
-    best, nearest = math.inf, -1
     for r in range(used):
-        distance: Any = np.float32(0.0)
-        for c in range(C):
-            difference = known[r, c] - state[c]
-            distance += difference * difference
-        if distance < best and now - admitted[r, 0] >= DELAY:
-            best, nearest = distance, r
+        squares[r] = 0.0
+    for c in range(state.shape[0]):  # channel by channel: the inner loop is one vector operation
+        for r in range(used):
+            difference = known[c, r] - state[c]
+            squares[r] += difference * difference
+    best, nearest = np.float32(math.inf), -1
+    for r in range(used):
+        if squares[r] < best and step - admitted[r] >= DELAY:
+            best, nearest = squares[r], r
     return nearest, best
 
 
@@ -85,12 +86,12 @@ def _free_place(known: Any, gap: Any, admitted: Any, used: Any, delta: Any, e: i
 
     Places are stable: what stays keeps its place, for the network's own memory goes by it.
     """
-    if used[e] < known.shape[0]:
+    if used[e] < known.shape[1]:
         used[e] += 1
         return used[e] - 1
     while True:
-        for r in range(known.shape[0]):
-            if admitted[r, 0] == NEVER:
+        for r in range(known.shape[1]):
+            if admitted[r] == NEVER:
                 return r
         delta[e] = max(GROWTH * delta[e], 1e-3)
         _thin(known, gap, admitted, delta[e])
@@ -99,16 +100,16 @@ def _free_place(known: Any, gap: Any, admitted: Any, used: Any, delta: Any, e: i
 @njit(cache=True, nogil=True, error_model="numpy")
 def _thin(known: Any, gap: Any, admitted: Any, delta: float) -> None:
     """Forget every state within ``delta`` of one in an earlier place."""
-    R, C = known.shape
+    C, R = known.shape
     for r in range(R):
         for k in range(r):
             distance = np.float32(0.0)
             for c in range(C):
-                distance += (known[r, c] - known[k, c]) ** 2
+                distance += (known[c, r] - known[c, k]) ** 2
             if distance <= delta * delta:  # forgotten ones are too far away to count here
                 gap[k] = min(gap[k], math.sqrt(distance))
-                admitted[r, 0] = NEVER
-                known[r] = FAR * (r + 1)
+                admitted[r] = NEVER
+                known[:, r] = FAR * (r + 1)
                 break
 
 
@@ -119,15 +120,16 @@ def _step(n: int, M: int, errors: Any, learn: Any, calm: Any, boundary: float, o
           admit: Any) -> None:
     C = errors.shape[1]
     clipped = np.empty(M)
+    squares = np.empty(known.shape[2], np.float32)
     for e in range(n):
         out[e] = 0.0
         admit[e] = -1
         if not _whitened(errors[e], factor[e], M, state[e]):
             continue
         steps[e] += 1
-        place, square = _search(known[e], admitted[e], used[e], steps[e], state[e])
-        nearest[e] = admitted[e, place, 1] if place >= 0 else -1
-        differs[e] = _most_different(known[e, place], state[e]) if place >= 0 else -1
+        place, square = _search(known[e], admitted[e], used[e], step, state[e], squares)
+        nearest[e] = admitted[e, place] if place >= 0 else -1
+        differs[e] = _most_different(known[e, :, place], state[e]) if place >= 0 else -1
         distance = math.sqrt(square) if place >= 0 else 0.0
         distances[e] = distance
         log_statistic = -5.0
@@ -163,10 +165,9 @@ def _step(n: int, M: int, errors: Any, learn: Any, calm: Any, boundary: float, o
             gap[e, place] = min(gap[e, place], distance)
             continue
         r = _free_place(known[e], gap[e], admitted[e], used, delta, e)
-        known[e, r] = state[e]
+        known[e, :, r] = state[e]
         gap[e, r] = distance
-        admitted[e, r, 0] = steps[e]
-        admitted[e, r, 1] = step
+        admitted[e, r] = step
         admit[e] = r
 
 
@@ -186,9 +187,9 @@ class StateNovelty:
         add("covariance", (B, packed), np.float32, unit)
         add("factor", (B, packed), np.float32, unit)
         add("state", (C,), np.float32)
-        add("known", (R, C), np.float32)
+        add("known", (C, R), np.float32)
         add("gap", (R,), np.float32)
-        add("admitted", (R, 2), np.int64, (NEVER, -1))  # entity's own count of steps, and the stream's step index
+        add("admitted", (R,), np.int64, NEVER)  # the stream's step index
         add("used", (), np.int32)
         add("delta", (), np.float32)
         add("refusals", (), np.int32)
