@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from connectors.base import RecordBlock, TopicPartition
 from connectors.errors import SinkUnavailable
@@ -13,38 +14,51 @@ class MemorySource:
     """Hands out given record blocks in their order; exhausted at the end.
 
     Obeys the obligations of ``Source``: ``seek`` goes back to any offset that a block holds, whole blocks or parts.
+    All partitions are its own at first; ``rebalance`` moves them as a consumer group would.
     """
 
-    def __init__(self, blocks: Iterable[RecordBlock], blocks_per_poll: int = 1) -> None:
+    def __init__(
+        self,
+        blocks: Iterable[RecordBlock],
+        blocks_per_poll: int = 1,
+        committed: Mapping[TopicPartition, int] | None = None,
+    ) -> None:
+        """Hand out ``blocks``, so many at a time, each partition from its ``committed`` offset on."""
         self._blocks = list(blocks)
         self._blocks_per_poll = blocks_per_poll
-        self._partitions = {TopicPartition(b.topic, b.partition) for b in self._blocks}
-        self._position = dict.fromkeys(self._partitions, 0)
-        self._committed: dict[TopicPartition, int] = {}
+        self._committed = dict(committed or {})
+        self._end = {TopicPartition(b.topic, b.partition): b.next_offset for b in self._blocks}
+        self._assigned: set[TopicPartition] = set()
+        self._changes: list[tuple[set[TopicPartition], set[TopicPartition]]] = [(set(), set(self._end))]
+        self._position: dict[TopicPartition, int] = {}
         self._next = 0
-        self._callback: Callable[[set[TopicPartition], set[TopicPartition]], None] | None = None
+        self._callback: Callable[[set[TopicPartition], set[TopicPartition]], None] = lambda revoked, assigned: None
 
     def poll(self, timeout_s: float) -> list[RecordBlock]:
         """Return the next blocks; never waits."""
-        if self._callback is not None:
-            callback, self._callback = self._callback, None
-            callback(set(), set(self._partitions))
+        changes, self._changes = self._changes, []
+        for revoked, assigned in changes:
+            self._move(revoked, assigned)
         taken: list[RecordBlock] = []
         while self._next < len(self._blocks) and len(taken) < self._blocks_per_poll:
             block = self._blocks[self._next]
             self._next += 1
             partition = TopicPartition(block.topic, block.partition)
-            if block.next_offset > self._position[partition]:
+            if partition in self._assigned and block.next_offset > self._position[partition]:
                 taken.append(_from_offset(block, self._position[partition]))
                 self._position[partition] = block.next_offset
         return taken
 
+    def rebalance(self, revoked: set[TopicPartition], assigned: set[TopicPartition]) -> None:
+        """Have partitions taken away and given at the next poll; given ones go on at their committed offsets."""
+        self._changes.append((set(revoked), set(assigned)))
+
     def assignment(self) -> set[TopicPartition]:
-        """Return every partition that a block names."""
-        return set(self._partitions)
+        """Return the partitions that are read now; none before the first poll."""
+        return set(self._assigned)
 
     def on_rebalance(self, callback: Callable[[set[TopicPartition], set[TopicPartition]], None]) -> None:
-        """Have ``callback`` called once, at the first poll, with all partitions."""
+        """Have ``callback`` called at the first poll with all partitions, and at each rebalance after it."""
         self._callback = callback
 
     def committed(self, partition: TopicPartition) -> int | None:
@@ -61,29 +75,42 @@ class MemorySource:
         self._committed.update(offsets)
 
     def lag(self) -> dict[TopicPartition, int]:
-        """Return the records not yet handed out, by partition."""
-        end = {TopicPartition(b.topic, b.partition): b.next_offset for b in self._blocks}
-        return {p: end[p] - self._position[p] for p in self._partitions}
+        """Return the offsets not yet handed out, by partition."""
+        return {p: max(0, self._end.get(p, 0) - self._position[p]) for p in self._assigned}
 
     def exhausted(self) -> bool:
         """Return True when every block was handed out."""
-        return self._next >= len(self._blocks)
+        return self._next >= len(self._blocks) and not self._changes
 
     def close(self) -> None:
         """Do nothing: there is nothing to leave."""
+
+    def _move(self, revoked: set[TopicPartition], assigned: set[TopicPartition]) -> None:
+        self._assigned = (self._assigned - revoked) | assigned
+        self._position |= {p: self._committed.get(p, 0) for p in assigned}
+        self._next = 0
+        self._callback(revoked, assigned)
+
+
+class Message(NamedTuple):
+    """What a sink was given."""
+
+    key: str
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 class MemorySink:
     """Keeps messages in a list; ``available`` = False makes ``flush`` fail as an unreachable sink does."""
 
     def __init__(self) -> None:
-        self.messages: list[tuple[str, bytes]] = []
+        self.messages: list[Message] = []
         self.available = True
-        self._pending: list[tuple[str, bytes]] = []
+        self._pending: list[Message] = []
 
     def send(self, key: str, value: bytes, headers: Sequence[tuple[str, bytes]] = ()) -> None:
         """Accept one message; it shows in ``messages`` after a flush."""
-        self._pending.append((key, value))
+        self._pending.append(Message(key, value, tuple(headers)))
 
     def flush(self, timeout_s: float) -> None:
         """Make what was sent durable, in the sense of this class; raise ``SinkUnavailable`` while not available."""

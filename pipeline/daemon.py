@@ -79,6 +79,7 @@ class Daemon:
         self.stopping = False
         self.reached = False
         self.handled: dict[TopicPartition, int] = {}
+        self._awaited: set[TopicPartition] = set()
         self._committed: dict[TopicPartition, int] = {}
         self._last_commit_s = monotonic()
         self._backoff_s = _BACKOFF_FIRST_S
@@ -102,6 +103,7 @@ class Daemon:
             self.handled[TopicPartition(block.topic, block.partition)] = block.next_offset
             self.metrics.saw(stream.name, block, batch, readings)
             self.metrics.late(stream.name, late)
+        self._stop_waiting(blocks)
         for stream in self.streams:
             self.step(stream)
         self.commit()
@@ -212,16 +214,33 @@ class Daemon:
         """Give up the state of revoked partitions and take up that of assigned ones, before their records come."""
         if revoked:
             self.commit(force=True)
+        self._awaited -= revoked
         for partition in revoked:
             self.handled.pop(partition, None)
             self._committed.pop(partition, None)
             self.topics[partition.topic].release(partition.partition)
         for partition in sorted(assigned):
-            offset = self.keeper.restore(self.topics[partition.topic], partition)
-            if offset is not None:
+            stream = self.topics[partition.topic]
+            offset = self.keeper.restore(stream, partition)
+            if offset is None:
+                self._awaited.add(partition)
+            else:
                 self.source.seek(partition, offset)
+                # The clock moves this state on even if no record ever comes, so the next checkpoint must hold it too.
+                self.handled[partition] = self._committed[partition] = offset
+            stream.assign(partition.partition, self.now_us())
         log.info("partitions changed", revoked=len(revoked), assigned=len(assigned))
         self.metrics.partitions(self.source.assignment())
+
+    def _stop_waiting(self, blocks: list[RecordBlock]) -> None:
+        """Let event time go on without the assigned partitions that turn out to be empty."""
+        self._awaited -= {TopicPartition(block.topic, block.partition) for block in blocks}
+        if not self._awaited:
+            return
+        lag = self.source.lag()
+        for partition in [p for p in self._awaited if lag.get(p) == 0]:
+            self._awaited.discard(partition)
+            self.topics[partition.topic].leave_out(partition.partition)
 
     def _away(self, error: SourceUnavailable) -> None:
         if self._away_since_s is None:

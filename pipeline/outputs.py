@@ -53,7 +53,7 @@ class Outputs:
         for row in rows.tolist():
             record = _score_record(stream, row, frames, expected, detection)
             for sink in self._scores:
-                sink.send(record["entity"], _encoder.encode(record))
+                sink.send(stream.entities[row], _encoder.encode(record))
 
     def dead_letters(self, refused: Sequence[Rejected], now_us: int) -> None:
         """Send refused records: the raw bytes as value, reason and origin as headers; a flood is held back, counted."""

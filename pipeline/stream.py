@@ -33,7 +33,7 @@ from pipeline.stuck import Stuck
 from pipeline.watermarks import Watermarks
 from pipeline.windowing import Windows
 
-# Forecast errors within this many spreads are unremarkable: late data that brings a value back inside withdraws an alert.
+# Forecast errors within this many spreads are unremarkable: late data that puts a value there withdraws an alert.
 _UNREMARKABLE = 3.0
 
 
@@ -100,7 +100,7 @@ class Stream:
         self.explaining = Explaining(
             self.channels, step_us, stages.predictor, stages.detector, lambda: stages.screen.entities
         )
-        self._past: deque[tuple[int, Expected]] = deque(maxlen=max(1, revise_steps))
+        self._past: deque[tuple[int, Expected]] = deque(maxlen=revise_steps)
         self._named = 0
 
     @property
@@ -203,15 +203,17 @@ class Stream:
         return messages
 
     def _unremarkable(self, new: Frames) -> NDArray[np.bool_]:
-        """Return [k] for the rows of a revised frame, whether it lies within what was forecast for it; not if unknown."""
+        """Return [k] for the rows of a revised frame whether it lies within what was forecast; not if that is unknown."""
         assert new.rows is not None
         past = next((expected for step, expected in self._past if step == new.step), None)
         if past is None:
             return np.zeros(len(new.rows), np.bool_)
         known = new.rows < len(past.values)
-        error = np.abs(new.values[known] - past.values[new.rows[known]]) / past.spread[new.rows[known]]
+        values = new.values[known]
+        error = np.abs(values - past.values[new.rows[known]]) / past.spread[new.rows[known]]
         unremarkable = np.zeros(len(new.rows), np.bool_)
-        unremarkable[known] = ~(np.nan_to_num(error, nan=0.0) > _UNREMARKABLE).any(axis=1)
+        # A value without a forecast has an error of NaN: nobody knows whether it is remarkable.
+        unremarkable[known] = ((error <= _UNREMARKABLE) | np.isnan(values)).all(axis=1)
         return unremarkable
 
     def watch_data(self, now_us: int) -> list[AlertMessage]:
@@ -235,6 +237,23 @@ class Stream:
         """Return how many incidents of all kinds have opened so far."""
         return sum(book.counts.opened for book in self._books())
 
+    # ---- partitions ----
+
+    def assign(self, partition: int, now_us: int) -> None:
+        """Hold event time for a partition that is read from now on: at what its state has seen, else until it delivers.
+
+        Without this the first partition to deliver in a catch-up would make the others late.
+        """
+        screen, watermarks = self.stages.screen, self.stages.watermarks
+        watermarks.expect(partition, now_us)
+        slots = self._slots_of(partition)
+        if len(slots):
+            watermarks.observe(partition, int(screen.state["last_time_us"][slots].max()), now_us)
+
+    def leave_out(self, partition: int) -> None:
+        """Let event time go on without a partition that has nothing to deliver; it counts again once it does."""
+        self.stages.watermarks.remove(partition)
+
     # ---- state ----
 
     def states(self) -> dict[str, RowState]:
@@ -256,10 +275,12 @@ class Stream:
             for name, array in state.arrays.items()
         }
         arrays |= {f"held/{name}": column for name, column in self.stages.windows.held(slots).items()}
+        arrays |= self._past_of(slots)
         meta = {
             "stream": self.name,
             "model_version": self.predictor.model_version,
             "entities": [self.entities[slot] for slot in slots],
+            "past_steps": [step for step, _ in self._past],
             "shared": {name: part.shared() for name, part in self._sharing().items()},
             "incidents": {
                 name: part.rows_shared(slots) for name, part in self._with_incidents().items()
@@ -278,6 +299,8 @@ class Stream:
                 # A network of another shape than the saved one starts cold; the rest does not depend on it.
                 if saved is not None and saved.shape[1:] == array.shape[1:]:
                     array[slots] = saved
+        if self._past.maxlen and "past/values" in arrays:
+            self._restore_past(slots, meta["past_steps"], arrays["past/values"], arrays["past/spread"])
         for name, part in self._sharing().items():
             part.restore_shared(meta["shared"][name])
         held = {name.removeprefix("held/"): column for name, column in arrays.items() if name.startswith("held/")}
@@ -297,6 +320,7 @@ class Stream:
         self.stages.watermarks.remove(partition)
         for incidents in self._with_incidents().values():
             incidents.clear()
+        self._past.clear()
         self._named = 0
         for p, (meta, arrays) in kept.items():
             self.restore(p, meta, arrays)
@@ -326,6 +350,30 @@ class Stream:
         parts = (stages.limits, stages.silence, stages.stuck, stages.data_quality)
         return [*stages.alerting.books, *(book for part in parts for book in part.books)]
 
+    def _past_of(self, slots: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
+        """Return what was forecast for the steps that may still be revised, [k, P, C] each; {} where none may."""
+        if not self._past:
+            return {}
+        shape = (len(slots), len(self._past), len(self.channels))
+        values, spread = np.full(shape, np.nan), np.ones(shape, np.float32)
+        for p, (_, expected) in enumerate(self._past):
+            known = slots < len(expected.values)
+            values[known, p], spread[known, p] = expected.values[slots[known]], expected.spread[slots[known]]
+        return {"past/values": values, "past/spread": spread}
+
+    def _restore_past(
+        self, slots: NDArray[np.intp], steps: Sequence[int], values: NDArray[np.float64], spread: NDArray[np.float32]
+    ) -> None:
+        past = dict(self._past)
+        for p, step in enumerate(steps):
+            n, C = int(slots.max(initial=-1)) + 1, len(self.channels)
+            mine = past.setdefault(step, Expected(np.empty((0, C)), np.empty((0, C), np.float32)))
+            missing = ((0, max(0, n - len(mine.values))), (0, 0))
+            mine.values = np.pad(mine.values, missing, constant_values=np.nan)
+            mine.spread = np.pad(mine.spread, missing, constant_values=1.0)
+            mine.values[slots], mine.spread[slots] = values[:, p], spread[:, p]
+        self._past = deque(sorted(past.items(), key=lambda item: item[0]), maxlen=self._past.maxlen)
+
     def _slots_of(self, partition: int) -> NDArray[np.intp]:
         return self.stages.screen.rows_of(partition)
 
@@ -343,7 +391,7 @@ class Stream:
                 self.stages.stuck,
             ):
                 part.grow(self.stages.screen.state.capacity)
-            self.predictor.name_entities(self._named, self.entities[self._named :])
+            self.predictor.name_entities(self._named, self.entities)
             self._named = n
 
     def _record(
