@@ -38,11 +38,31 @@ class Learned:
     """A trained network, ready to stream."""
 
     weights: Weights
-    embedding_ids: dict[str, int]
-    """Entity to row of the embedding; all others are row 0."""
+    names: tuple[str, ...]
+    """Of the E entities of the history."""
     neighbours: NDArray[np.int32]
     """[E, K] rows of the history that each entity looks at; -1 for none."""
     report: TrainingReport
+
+    @property
+    def embedding_ids(self) -> dict[str, int]:
+        """Entity to row of the embedding; all others are row 0."""
+        return {name: i + 1 for i, name in enumerate(self.names)}
+
+    def neighbour_names(self) -> dict[str, list[str]]:
+        """Return each entity's neighbours by name, strongest first."""
+        rows = self.neighbours.tolist()
+        return {name: [self.names[i] for i in row if i >= 0] for name, row in zip(self.names, rows, strict=True)}
+
+    def neighbours_of(self, names: Sequence[str]) -> NDArray[np.int32]:
+        """Return [n, K] positions in ``names`` of each one's neighbours; -1 where one is not there."""
+        at = {name: i for i, name in enumerate(names)}
+        known = self.neighbour_names()
+        rows = np.full((len(names), self.neighbours.shape[1]), -1, np.int32)
+        for i, name in enumerate(names):
+            others = [at.get(other, -1) for other in known.get(name, ())]
+            rows[i, : len(others)] = others
+        return rows
 
 
 def learn(
@@ -95,5 +115,5 @@ def learn(
     module, report = train(
         lambda: AttentionLSTM(sizes, architecture.program, architecture.dropout), sequences, options, progress
     )
-    ids = {name: i + 1 for i, name in enumerate(names)}
-    return Learned(export(module), ids, neighbours, report)
+    assert isinstance(module, AttentionLSTM)
+    return Learned(export(module), tuple(names), neighbours, report)

@@ -63,10 +63,10 @@ def _search(known: Any, admitted: Any, used: int, step: int, state: Any, squares
         for r in range(used):
             difference = known[c, r] - state[c]
             squares[r] += difference * difference
-    best, nearest = np.float32(math.inf), -1
+    best, nearest = math.inf, -1
     for r in range(used):
         if squares[r] < best and step - admitted[r] >= DELAY:
-            best, nearest = squares[r], r
+            best, nearest = float(squares[r]), r
     return nearest, best
 
 

@@ -10,7 +10,6 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -72,7 +71,7 @@ def main(args: argparse.Namespace) -> int:
     try:
         table = read_table(Path(args.data), args.time, args.entity, channels)
         config = stream_config(args, channels)
-        train_steps = _train_steps(args, table, _step_us(config))
+        train_steps = _train_steps(args, table, config.step_us)
     except BadData as error:
         console.print(f"vedette backtest: {error}", style="red", markup=False, highlight=False)
         return USAGE
@@ -159,7 +158,7 @@ def run(
         recorder: collects what a report shows.
         progress: shows a bar.
     """
-    step_us = _step_us(config)
+    step_us = config.step_us
     # The grid goes through the first row, so that a regular grid's rows keep their own times.
     shift_us = int(table.time_us[0] % step_us)
     training = InRunTraining(config, seed=seed, first_after=train_steps, every=retrain_steps, progress=progress)
@@ -243,10 +242,6 @@ def _train_steps(args: argparse.Namespace, table: Table, step_us: int) -> int:
         return max(0, int((until.value // 1000 - first_us) // step_us) + 1)
     total = (last_us - first_us) // step_us + 1
     return int(args.train_fraction * total)
-
-
-def _step_us(config: StreamConfig) -> int:
-    return config.step // timedelta(microseconds=1)
 
 
 def _progress(console: Console) -> Progress:

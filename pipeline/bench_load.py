@@ -97,7 +97,7 @@ def adopt_untrained(stream: Stream) -> None:
     """Put a network with random weights, H 32 and W 64, in charge of ``stream``'s corrections."""
     channels = len(stream.channels)
     sizes = Sizes(inputs=input_width(channels), channels=channels, horizons=1, hidden=32, window=64)
-    stream.predictor.adopt(WindowRerun(sizes).weights(), "untrained", {}, "bf16")
+    stream.predictor.adopt(WindowRerun(sizes).weights(), "untrained", stream.entities, ring="bf16")
 
 
 def warmed_stream(load: Load, steps: int = WARM_STEPS) -> Stream:

@@ -10,6 +10,8 @@ from datetime import timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+import structlog
+
 from connectors.base import Sink
 from connectors.decoding import ReadingDecoder
 from connectors.json_lines import JsonLinesSink
@@ -17,7 +19,7 @@ from connectors.reading import Vocabulary
 from connectors.units import conversion
 from models.calibration import rows_per_alarm
 from models.detection import WITNESSES, Detector
-from models.registry import Registry
+from models.registry import Registry, RegistryError
 from pipeline.alerting import Alerting, AnomalyPolicy
 from pipeline.casebook import StreamFacts, site_of
 from pipeline.checkpointing import CheckpointStore
@@ -41,6 +43,8 @@ from pipeline.stream import Stages, Stream
 from pipeline.stuck import Stuck
 from pipeline.watermarks import Watermarks
 from pipeline.windowing import Windows
+
+log = structlog.get_logger("vedette.build")
 
 Vocabularies = tuple[Vocabulary, Vocabulary, Vocabulary]
 """Entities, channels and units, as a decoder codes them."""
@@ -78,7 +82,11 @@ def build_daemon(
         training = (trainings or {}).get(stream_config.name)
         stream = build_stream(stream_config, vocabularies=vocabularies, training=training, recorder=recorder)
         if training is None:
-            adopt_champion(stream, registry, stream_config)
+            try:
+                adopt_champion(stream, registry, stream_config)
+            except RegistryError as error:
+                # Scoring goes on with the linear forecaster: a bad model must not silence a monitor.
+                log.error("the model in charge cannot be used", stream=stream.name, error=str(error))
         metrics.model(stream.name, stream.predictor.model_version)
         streams |= dict.fromkeys(stream_config.topics, stream)
     settings = config.kafka.client_settings()
@@ -105,7 +113,11 @@ def build_daemon(
             breaker=DeadLetterBreaker(),
         ),
         Keeper(
-            CheckpointStore(config.checkpoints.directory, keep=config.checkpoints.keep),
+            CheckpointStore(
+                config.checkpoints.directory,
+                keep=config.checkpoints.keep,
+                on_unusable=metrics.checkpoint_unusable,
+            ),
             {s.name: s.fingerprint() for s in config.streams},
             metrics,
             every_s=config.checkpoints.every.total_seconds(),
@@ -178,7 +190,21 @@ def adopt_champion(stream: Stream, registry: Registry, config: StreamConfig) -> 
     champion = registry.champion(config.name)
     if champion is None:
         return False
-    stream.predictor.adopt(champion.weights, champion.version, champion.embedding_ids, config.model.ring)
+    names = tuple(c.name for c in config.channels)
+    wanted = (names, config.step_us, config.horizons)
+    if wanted != (champion.manifest.channels, champion.manifest.step_us, champion.manifest.horizons):
+        raise RegistryError(
+            f"stream {config.name!r}: version {champion.version} was trained for other channels, step or horizons; "
+            "train anew or configure it as it was"
+        )
+    stream.predictor.adopt(
+        champion.weights,
+        champion.version,
+        stream.entities,
+        champion.embedding_ids,
+        champion.neighbours_of,
+        config.model.ring,
+    )
     return True
 
 

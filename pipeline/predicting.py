@@ -6,7 +6,7 @@ Legend: n entities in use, C channels, N horizons, K neighbours, I network input
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -18,6 +18,9 @@ from models.linear import LinearForecaster
 from models.state import RowState
 from models.streaming import StreamingAttentionLSTM
 from models.weights import Weights
+
+NeighboursOf = Callable[[Sequence[str]], NDArray[np.int32]]
+"""From all names by slot to [n, K] slots of each one's neighbours, -1 for none."""
 
 # Memory of the two error means that decide whom to trust: long enough that a network must be better for days, short
 # enough that one that has gone stale is dropped within days.
@@ -53,6 +56,7 @@ class Predictor:
         self.neighbours = np.full((capacity, 0), -1, np.int32)
         self._recent: deque[tuple[int, NDArray[np.float32], NDArray[np.int32]]] = deque(maxlen=replay_steps)
         self._embedding_ids: dict[str, int] = {}
+        self._neighbours_of: NeighboursOf | None = None
         self.state = RowState(capacity)
         N = len(self.horizons)
         self.state.add("forecast", (channels, N), np.float64, np.nan)
@@ -88,50 +92,46 @@ class Predictor:
         """Return the newest forecast and its spread, [n, C, N] each."""
         return self.state["forecast"][:n], self.state["spread"][:n]
 
-    def set_neighbours(self, neighbours: NDArray[np.int32]) -> None:
-        """Take [n, K] the slots that each entity looks at, -1 for none; slots beyond n have none."""
-        capacity = self.state.capacity
-        self.neighbours = np.full((capacity, neighbours.shape[1]), -1, np.int32)
-        self.neighbours[: len(neighbours)] = neighbours
-
     def adopt(
         self,
         weights: Weights,
         version: str,
-        embedding_ids: dict[str, int],
-        ring: Literal["f32", "bf16"],
-        names: Sequence[str] = (),
+        names: Sequence[str],
+        embedding_ids: Mapping[str, int] | None = None,
+        neighbours_of: NeighboursOf | None = None,
+        ring: Literal["f32", "bf16"] = "f32",
     ) -> None:
         """Put a network in charge of the correction; its hidden states are rebuilt from the recent frames.
+
+        Nothing else changes: forecasts, spreads and scores go on; the network earns trust anew from its first forecast.
 
         Args:
             weights: of the network.
             version: what it is called in messages.
-            embedding_ids: entity to row of the embedding.
-            ring: how past states are held.
             names: of the entities in use, by slot.
-
-        Nothing else changes: forecasts, spreads and scores go on; the network earns trust anew from its first forecast.
+            embedding_ids: entity to row of the embedding; others are unknown to it.
+            neighbours_of: whose states each entity looks at; None: nobody's.
+            ring: how past states are held.
         """
         network = StreamingAttentionLSTM(weights, self.state.capacity, ring_dtype=ring)
-        K = weights.sizes.neighbours
-        if self.neighbours.shape[1] != K:
-            self.set_neighbours(np.full((0, K), -1, np.int32))
-        self._embedding_ids = embedding_ids
+        self.neighbours = np.full((self.state.capacity, weights.sizes.neighbours), -1, np.int32)
+        self._embedding_ids = dict(embedding_ids or {})
+        self._neighbours_of = neighbours_of
         self.name_entities(0, names)
         self.model_version = version
         self.state["network_error"][...] = self.state["linear_error"] * np.float32(_HEAD_START)
         self.state["network_next"][...] = np.nan
         for step, inputs, admit in self._recent:
             n = len(inputs)
-            # The inputs hold what the neighbours of then said; a network with others learns theirs from here on.
             network.step(inputs, step, self.neighbours[:n], admit, self.state["embedding"][:n])
         self.network = network
 
     def name_entities(self, first_slot: int, names: Sequence[str]) -> None:
-        """Tell the names of new slots, so that those the network was trained on get their embedding."""
-        ids = [self._embedding_ids.get(name, 0) for name in names]
-        self.state["embedding"][first_slot : first_slot + len(names)] = ids
+        """Tell the names of all entities, of which those from ``first_slot`` on are new: so each gets its embedding,
+        and all the neighbours that the network was trained with, as far as they are here."""
+        self.state["embedding"][first_slot : len(names)] = [self._embedding_ids.get(n, 0) for n in names[first_slot:]]
+        if self._neighbours_of is not None and self.neighbours.shape[1] > 0:
+            self.neighbours[: len(names)] = self._neighbours_of(names)
 
     def observe(
         self,

@@ -6,7 +6,6 @@ Legend: n entities, T steps, C channels, K neighbours.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 
 import numpy as np
 import structlog
@@ -155,11 +154,10 @@ class InRunTraining:
                 text = f"training {self._config.name}: loss {train_loss:.3f}, {gain:+.1f} % against linear"
                 self._progress.update(bar, completed=epoch, total=epochs, description=text)
 
-        step_us = self._config.step // timedelta(microseconds=1)
         neighbours = named_neighbours(self._config.model, names)
         try:
             learned = learn(
-                values, may, step0, step_us, names, self._architecture, self._options,
+                values, may, step0, self._config.step_us, names, self._architecture, self._options,
                 neighbours, self._config.model.neighbours.k, show,
             )  # fmt: skip
         except TooLittleHistoryError as error:
@@ -174,8 +172,9 @@ class InRunTraining:
             return
         self._versions += 1
         version = f"attention-lstm-{self._versions}"
-        predictor.set_neighbours(learned.neighbours)
-        predictor.adopt(learned.weights, version, learned.embedding_ids, self._config.model.ring, names)
+        predictor.adopt(
+            learned.weights, version, entities, learned.embedding_ids, learned.neighbours_of, self._config.model.ring
+        )
         self._on_trained(learned, version)
 
 

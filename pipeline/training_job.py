@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from datetime import timedelta
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from connectors.errors import Misconfigured
 from connectors.replay import Replay
 from connectors.table_mapping import Times, Wide
 from models.learning import Learned, learn
-from models.registry import Registry
+from models.registry import Manifest, Registry
 from models.training import TooLittleHistoryError
 from pipeline.build import build_stream
 from pipeline.config import load
@@ -88,11 +89,21 @@ def read_history(config: StreamConfig, path: Path) -> tuple[FrameHistory, list[s
 def keep(registry: Registry, config: StreamConfig, learned: Learned, history: FrameHistory) -> str:
     """Put a network into the registry, in charge if it is worth it; return its version."""
     values, _, step0 = history.arrays()
-    step_us = config.step // timedelta(microseconds=1)
-    span_us = (step0 * step_us, (step0 + values.shape[1] - 1) * step_us)
-    version = registry.save(
-        config.name, learned, channels=[c.name for c in config.channels], data_span_us=span_us, now_us=_now_us()
+    manifest = Manifest(
+        stream=config.name,
+        channels=tuple(c.name for c in config.channels),
+        units=tuple(c.unit for c in config.channels),
+        step_us=config.step_us,
+        horizons=config.horizons,
+        entities=learned.names,
+        neighbours=learned.neighbour_names(),
+        data_from_us=step0 * config.step_us,
+        data_to_us=(step0 + values.shape[1] - 1) * config.step_us,
+        created=datetime.now(UTC),
+        seed=learned.report.seed,
+        report=asdict(learned.report),
     )
+    version = registry.save(learned.weights, manifest)
     if learned.report.worthwhile:
         registry.promote(config.name, version)
     return version
@@ -121,7 +132,3 @@ def _learn(config: StreamConfig, history: FrameHistory, names: list[str], seed: 
             values, may, step0, config.step_us, names, architecture_of(config), options,
             neighbours, config.model.neighbours.k, show,
         )  # fmt: skip
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000
