@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import structlog
 
@@ -37,10 +37,17 @@ class Keeper:
         self._every_s = every_s
         self._monotonic = monotonic
         self._last_s = monotonic()
+        self._known: set[TopicPartition] = set()
+        """Partitions that a checkpoint was read or written of; those that could not be written wait their turn too."""
 
-    def due(self) -> bool:
-        """Return True when the newest checkpoint is older than it should be."""
-        return self._store is not None and self._monotonic() - self._last_s >= self._every_s
+    def due(self, partitions: Collection[TopicPartition]) -> bool:
+        """Return True when the newest checkpoint is older than it should be, or one of ``partitions`` has none yet.
+
+        A committed offset without a checkpoint would lose, at a kill, what is in open windows.
+        """
+        if self._store is None:
+            return False
+        return self._monotonic() - self._last_s >= self._every_s or not self._known.issuperset(partitions)
 
     def keep(self, topics: Mapping[str, Stream], offsets: Mapping[TopicPartition, int]) -> None:
         """Write the state of every partition in ``offsets``."""
@@ -48,6 +55,7 @@ class Keeper:
             return
         self._last_s = started_s = self._monotonic()
         written = 0
+        self._known.update(offsets)
         for partition, offset in offsets.items():
             stream = topics[partition.topic]
             meta, arrays = stream.snapshot(partition.partition)
@@ -70,6 +78,7 @@ class Keeper:
             log.info("no checkpoint; starting cold", stream=stream.name, partition=partition.partition)
             return None
         stream.restore(partition.partition, checkpoint.meta, checkpoint.arrays)
+        self._known.add(partition)
         offset = int(checkpoint.meta["offset"])
         log.info("state restored", stream=stream.name, partition=partition.partition, offset=offset)
         return offset

@@ -88,7 +88,9 @@ def _origin_headers(rejected: Rejected) -> list[tuple[str, bytes]]:
     return [(name, value.encode()) for name, value in origin.items()]
 
 
-def _score_record(stream: Stream, row: int, frames: Frames, expected: Expected, detection: Detection) -> dict[str, object]:
+def _score_record(
+    stream: Stream, row: int, frames: Frames, expected: Expected, detection: Detection
+) -> dict[str, object]:
     return {
         "stream": stream.name,
         "entity": stream.entities[row],

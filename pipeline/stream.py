@@ -203,7 +203,7 @@ class Stream:
         return messages
 
     def _unremarkable(self, new: Frames) -> NDArray[np.bool_]:
-        """Return [k] for the rows of a revised frame whether it lies within what was forecast; not if that is unknown."""
+        """Return [k] for the rows of a revised frame whether it lies within its forecast; not where there was none."""
         assert new.rows is not None
         past = next((expected for step, expected in self._past if step == new.step), None)
         if past is None:
