@@ -22,8 +22,8 @@ from models.tails import BINS
 HOUR_S = 3_600.0
 DAY_S = 86_400.0
 BLOCKS = 12  # block maxima in the twelve hours
-FATIGUE, FATIGUE_DAYS = 0.04, 14.0
-MUTE, MUTE_DAYS, MUTE_ABOVE = 0.1, 60.0, 0.3
+FATIGUE, FATIGUE_DAYS = 0.04, 14.0  # per watch, and its half-life
+MUTE, MUTE_DAYS, MUTE_ABOVE = 0.1, 60.0, 0.3  # per alarm of the voice, its half-life, what counts as one
 REFRACTORY_HOURS = 3.0
 
 
@@ -82,8 +82,8 @@ class WatchTier:
     def __init__(self, capacity: int, step_s: float, muted: int) -> None:
         """Make room for ``capacity`` entities with one plain voice and ``muted`` muted ones; ``step_s`` in seconds."""
         self._block_us = int(max(HOUR_S, step_s) * 1e6)
-        self._keep_fatigue = math.exp(-step_s / (FATIGUE_DAYS * DAY_S))
-        self._keep_mute = math.exp(-step_s / (MUTE_DAYS * DAY_S))
+        self._keep_fatigue = 0.5 ** (step_s / (FATIGUE_DAYS * DAY_S))
+        self._keep_mute = 0.5 ** (step_s / (MUTE_DAYS * DAY_S))
         self._silence = int(REFRACTORY_HOURS * HOUR_S / step_s)
         self.state = RowState(capacity)
         self.state.add("maxima", (1 + muted, BLOCKS + 1), np.float32)
