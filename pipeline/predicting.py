@@ -133,6 +133,15 @@ class Predictor:
         if self._neighbours_of is not None and self.neighbours.shape[1] > 0:
             self.neighbours[: len(names)] = self._neighbours_of(names)
 
+    def start_anew(self, rows: NDArray[np.intp]) -> None:
+        """Let the network earn its trust anew for ``rows``: what is known of it was said by another network."""
+        self.state["network_error"][rows] = self.state["linear_error"][rows] * np.float32(_HEAD_START)
+        self.state["network_next"][rows] = np.nan
+
+    def forget_recent(self) -> None:
+        """Forget the frames that a new network's states would be rebuilt from: slots are about to get new meanings."""
+        self._recent.clear()
+
     def observe(
         self,
         values: NDArray[np.float64],

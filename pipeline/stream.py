@@ -293,12 +293,18 @@ class Stream:
         names = meta["entities"]
         slots = self.stages.screen.restore_entities(names, [partition] * len(names))
         self._make_room()
+        same_network = meta["model_version"] == self.predictor.model_version
+        embedding = self.predictor.state["embedding"][slots]
         for component, state in self.states().items():
+            if component == "network" and not same_network:
+                continue  # hidden states mean nothing to another network; the rest does not depend on it
             for name, array in state.arrays.items():
                 saved = arrays.get(f"{component}/{name}")
-                # A network of another shape than the saved one starts cold; the rest does not depend on it.
                 if saved is not None and saved.shape[1:] == array.shape[1:]:
                     array[slots] = saved
+        if not same_network:
+            self.predictor.state["embedding"][slots] = embedding
+            self.predictor.start_anew(slots)
         if self._past.maxlen and "past/values" in arrays:
             self._restore_past(slots, meta["past_steps"], arrays["past/values"], arrays["past/spread"])
         for name, part in self._sharing().items():
@@ -321,6 +327,7 @@ class Stream:
         for incidents in self._with_incidents().values():
             incidents.clear()
         self._past.clear()
+        self.predictor.forget_recent()
         self._named = 0
         for p, (meta, arrays) in kept.items():
             self.restore(p, meta, arrays)
