@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from connectors.reading import NO_TIME
+from models.detection import WITNESSES
 from pipeline.build import build_stream
 from pipeline.config import load, loads
 from pipeline.config_errors import ConfigError
@@ -29,6 +30,7 @@ from pipeline.config_streams import StreamConfig
 from pipeline.durations import parse_duration
 from pipeline.exit_codes import CONFIG, OK, USAGE
 from pipeline.frames import Frames
+from pipeline.logs import configure
 from pipeline.recording import Recorder
 from pipeline.retraining import InRunTraining
 from pipeline.stream import Stream
@@ -79,7 +81,8 @@ def main(args: argparse.Namespace) -> int:
         console.print(str(error), markup=False, highlight=False)
         return CONFIG
     retrain_steps = round(parse_duration(args.retrain_every) / config.step) if args.retrain_every else None
-    recorder = Recorder() if args.report else None
+    configure("warning", "logfmt")
+    recorder = _recorder(config) if args.report else None
     with _progress(console) as progress:
         result = run(config, table, train_steps, retrain_steps, args.seed, recorder, progress)
     result.to_csv(args.out, index=False, float_format="%.9g")
@@ -91,6 +94,13 @@ def main(args: argparse.Namespace) -> int:
         Path(args.report).write_text(render(recorder, [], f"Backtest of {Path(args.data).name}"), encoding="utf-8")
         console.print(f"report → {args.report}", markup=False, highlight=False)
     return OK
+
+
+def _recorder(config: StreamConfig) -> Recorder:
+    recorder = Recorder()
+    names, units = [c.name for c in config.channels], [c.unit for c in config.channels]
+    recorder.describe(config.name, names, units, config.step_us, witnesses=WITNESSES)
+    return recorder
 
 
 def read_table(path: Path, time: str, entity: str | None, channels: Sequence[str]) -> Table:

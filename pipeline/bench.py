@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.exit_codes import OK, UNAVAILABLE
+from pipeline.exit_codes import OK, UNAVAILABLE, USAGE
 
 
 _RERUN_BATCH = 512
@@ -32,10 +32,14 @@ def main(args: argparse.Namespace) -> int:
         "pipeline": bench_pipeline,
         "restore": bench_restore,
         "kafka": bench_kafka,
+        "detection": bench_detection,
     }
     if args.name == "kafka" and "KAFKA_HOME" not in os.environ:
         _say("bench kafka needs a Kafka: set KAFKA_HOME to the folder of an unpacked Apache Kafka")
         return UNAVAILABLE
+    if args.name == "detection" and not args.data:
+        _say("bench detection needs --data: the folder in which nab/ and gecco2018/ lie")
+        return USAGE
     result = benchmarks[args.name](args)
     sys.stdout.write(json.dumps(result, indent=None if args.json else 2) + "\n")
     return OK
@@ -173,3 +177,10 @@ def bench_kafka(args: argparse.Namespace) -> dict[str, Any]:
     from pipeline.bench_kafka import run
 
     return run(args, _say)
+
+
+def bench_detection(args: argparse.Namespace) -> dict[str, Any]:
+    """Score public labelled sets with one configuration, floors beside."""
+    from pipeline.bench_detection import detection
+
+    return detection(Path(args.data), ("nab", "gecco2018"), 0, _say)

@@ -93,7 +93,7 @@ def build_daemon(
     servers = settings.pop("bootstrap_servers")
     if embedded:
         settings |= EmbeddedBroker.settings
-    source = KafkaSource(servers, config.kafka.group, list(streams), settings=settings)
+    source = KafkaSource(servers, list(streams), config.kafka.group, settings=settings)
     outputs = config.outputs
 
     def topic(name: str | None) -> list[Sink]:

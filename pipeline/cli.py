@@ -86,7 +86,7 @@ def _add_demo(commands: Commands) -> None:
     command = _command(commands, "demo", _demo, "show the whole of it, with a broker of its own, in minutes")
     command.add_argument("--out", default="out/demo", metavar="DIR", help="where its files go (default: %(default)s)")
     command.add_argument("--seed", type=_whole, default=0, help="of everything random (default: %(default)s)")
-    command.add_argument("--days", type=_positive, default=28, help="simulated days (default: %(default)s)")
+    command.add_argument("--days", type=_positive, default=45, help="simulated days (default: %(default)s)")
 
 
 def _add_train(commands: Commands) -> None:
@@ -118,13 +118,14 @@ def _add_backtest(commands: Commands) -> None:
 
 def _add_bench(commands: Commands) -> None:
     command = _command(commands, "bench", _bench, "measure this machine; each figure comes with its reference")
-    command.add_argument("name", choices=("step", "pipeline", "restore", "kafka"), help="what to measure")
+    command.add_argument("name", choices=("step", "pipeline", "restore", "kafka", "detection"), help="what to measure")
     command.add_argument("--json", action="store_true", help="one JSON object on one line")
     command.add_argument("--entities", type=_positive, help="how many (default: as the benchmark says)")
     command.add_argument("--hidden", type=_positive, default=32, help="size of the network (default: %(default)s)")
     command.add_argument("--window", type=_positive, default=64, help="past states it sees (default: %(default)s)")
     command.add_argument("--rounds", type=_positive, default=5, help="repetitions of step (default: %(default)s)")
     command.add_argument("--steps", type=_positive, default=30, help="steps of pipeline (default: %(default)s)")
+    command.add_argument("--data", metavar="DIR", help="of detection: the folder with nab/ and gecco2018/")
     command.add_argument("--seconds", type=_positive, default=20, help="length of kafka's runs (default: %(default)s)")
 
 

@@ -7,6 +7,7 @@ report to look at.
 from __future__ import annotations
 
 import argparse
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ from rich.table import Table
 
 from connectors.kafka_embedded import EmbeddedBroker
 from connectors.kafka_sink import KafkaSink
+from connectors.kafka_topics import ensure_topics
+from models.detection import WITNESSES
 from pipeline.build import build_daemon
 from pipeline.config import Config, load
 from pipeline.daemon import Daemon
@@ -37,7 +40,9 @@ from pipeline.simulation import Series
 from pipeline.stream import Stream
 
 _FEED_AHEAD_RECORDS = 4000
-_WATER_TRAINING_STEPS = 24 * 14
+_LOG_WIDTH = 160
+"""Of the table where stdout is no terminal."""
+_WATER_TRAINING_STEPS = 24 * 21
 """Water has no quiet fortnight to train on before its first event, so its network learns beside the scoring."""
 
 
@@ -72,7 +77,7 @@ class ConsoleSink:
 
 def main(args: argparse.Namespace) -> int:
     """Run ``vedette demo``; return the exit code."""
-    console = Console(stderr=False)
+    console = Console() if sys.stdout.isatty() else Console(width=_LOG_WIDTH)
     configure("error", "logfmt")
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
@@ -82,6 +87,9 @@ def main(args: argparse.Namespace) -> int:
         path = out / "vedette.yaml"
         path.write_text(_config_text(broker.bootstrap_servers, out, streams), encoding="utf-8")
         config = load(path)
+        topics = [s.series.stream for s in streams]
+        topics += [t for t in (config.outputs.alerts_topic, config.outputs.dead_letter_topic) if t]
+        ensure_topics(broker.bootstrap_servers, dict.fromkeys(topics, 1), settings=EmbeddedBroker.settings)
         recorder = Recorder()
         daemon, result = run(console, config, broker, streams, recorder, args.seed)
     report = out / "report.html"
@@ -127,6 +135,7 @@ def run(
                 round(s.series.step_s * 1e6),
                 model="attention-LSTM on a linear forecaster",
                 simulated=s.series.simulated,
+                witnesses=WITNESSES,
             )
         feeder = Feeder(broker, streams)
         task = progress.add_task("readings", total=feeder.records)
@@ -246,7 +255,7 @@ def _config_text(bootstrap_servers: str, out: Path, streams: Sequence[DemoStream
         ]
         for channel, unit in zip(series.channels, series.units, strict=True):
             limit = s.limits.get(channel)
-            limits = f", limits: [{{name: {channel}-legal, above: {limit:g}}}]" if limit is not None else ""
+            limits = f", limits: [{{name: {channel}-limit, above: {limit:g}}}]" if limit is not None else ""
             lines.append(f"      - {{name: {channel}, unit: '{unit}'{limits}}}")
         if len(series.entities) > 2:
             lines.append("    model: {neighbours: {k: 3}}")
