@@ -64,6 +64,8 @@ def _watch(n: int, plain: Any, muted: Any, block: int, step: int, keep_fatigue: 
                 strongest = max(strongest, own)
             elif new:
                 spoken = max(spoken, own)
+        if spoken * math.exp(-FATIGUE * fatigue[e]) < 1.0:
+            spoken = 0.0  # an added voice that opens nothing may not tire the others
         if _is_new_maximum(strongest, maxima[e, 0], current[e, 0], block):
             spoken = max(spoken, strongest)
         out[e] = 0.0
