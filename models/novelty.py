@@ -166,15 +166,15 @@ def _step(n: int, values: Any, learn: Any, hour: int, block: int, offset: Any, k
             if last_block[e, c] != block:
                 _roll(blocks[e, c], sums[e, c], block, last_block[e, c])
                 last_block[e, c] = block
-            residual = x - profile[e, c, slot] if visits[e, c, slot] > 0 else 0.0
+            residual = x - profile[e, c, slot] if visits[e, c, slot] > 0 else np.float32(0.0)
+            count = sums[e, c, 1] + sums[e, c, 3] + 1.0
+            mean = np.float32((sums[e, c, 0] + sums[e, c, 2] + residual) / count)
             if learn[e, c]:
                 sums[e, c, 0] += residual
                 sums[e, c, 1] += 1.0
                 rate = max(PROFILE_GAIN, 1.0 / (visits[e, c, slot] + 1.0))
                 profile[e, c, slot] += rate * (x - profile[e, c, slot])
                 visits[e, c, slot] = min(visits[e, c, slot] + 1, 200)
-            count = sums[e, c, 1] + sums[e, c, 3]
-            mean = (sums[e, c, 0] + sums[e, c, 2]) / count if count > 0.0 else np.float32(0.0)
             _judge(SLOW, mean, learn[e, c], known[e, c], gap[e, c], used[e, c], delta[e, c], tails[e, c], out[e, c])
 
 
