@@ -1,0 +1,194 @@
+"""One member of a consumer group: kafka-python's consumer, with time-outs, our exceptions and whole batches.
+
+What kafka-python 3.0 does badly is dealt with here; ``KafkaSource`` above it knows only batches and partitions.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from kafka import ConsumerRebalanceListener, KafkaConsumer
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.errors import CorruptRecordError
+from kafka.structs import OffsetAndMetadata
+from kafka.structs import TopicPartition as KafkaPartition
+
+from connectors.base import TopicPartition
+from connectors.errors import SourceUnavailable
+from connectors.kafka_batches import PlainRecords, RawBatch, warm_up
+from connectors.kafka_connecting import Settings, opened, translated
+from connectors.kafka_fetching import install, missing_hooks
+
+log = structlog.get_logger(__name__)
+
+Change = tuple[set[TopicPartition], set[TopicPartition]]
+"""Partitions revoked, and partitions assigned."""
+
+RAW_BATCHES_PER_POLL = 100_000
+"""All that was fetched: a smaller poll would serve one partition to its end before the next."""
+
+GROUP_SETTINGS: dict[str, Any] = {
+    "enable_auto_commit": False,
+    "isolation_level": "read_committed",  # also what makes offsets of open transactions invisible
+    "auto_offset_reset": "earliest",
+    "partition_assignment_strategy": [CooperativeStickyAssignor],
+    "check_crcs": True,
+    "allow_auto_create_topics": False,
+    "reconnect_backoff_max_ms": 2000,  # the default of 30 s would add itself to every outage
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a Kafka source waits for what."""
+
+    connect_s: float = 10.0
+    """The first ``poll``, or any first call, blocks at most about this long."""
+    commit_s: float = 10.0
+    """Commits and look-ups of committed offsets."""
+    hold_back_s: float = 0.5
+    """Records wait at most this long for those of a partition that is behind in time but not here yet."""
+    quiet_s: float = 10.0
+    """After this long without progress of a partition the broker is asked for its end."""
+    stalled_s: float = 60.0
+    """A partition that stays before its end for this long makes the source connect anew."""
+    close_s: float = 5.0
+
+
+class _RebalanceLog(ConsumerRebalanceListener):
+    """Notes what changed. Runs on kafka-python's IO thread: it must not block, and an exception would break ``poll``."""
+
+    def __init__(self) -> None:
+        self.changes: deque[Change] = deque()
+
+    def on_partitions_revoked(self, revoked: Any) -> None:
+        self.changes.append(({TopicPartition(*p) for p in revoked}, set()))
+
+    def on_partitions_assigned(self, assigned: Any) -> None:
+        self.changes.append((set(), {TopicPartition(*p) for p in assigned}))
+
+    def on_partitions_lost(self, lost: Any) -> None:
+        self.on_partitions_revoked(lost)
+
+
+class GroupConsumer:
+    """Connects on first need. Used from one thread."""
+
+    def __init__(
+        self,
+        bootstrap_servers: str | Sequence[str],
+        topics: Sequence[str],
+        group_id: str,
+        raw: bool,
+        patience: Patience,
+        settings: Settings,
+    ) -> None:
+        self._servers = bootstrap_servers
+        self._topics = list(topics)
+        self._raw = raw
+        self._raw_comes = False
+        self._told = False
+        self._patience = patience
+        self._settings = {**GROUP_SETTINGS, "group_id": group_id, **settings}
+        self._rebalances = _RebalanceLog()
+        self._consumer: Any = None
+
+    def connected(self) -> Any:
+        """Return the consumer, connected and subscribed. Raises ``SourceUnavailable`` when no broker answers in time."""
+        if self._consumer is None:
+            if self._raw:
+                warm_up()  # a group must not wait for a compilation
+            consumer = opened(KafkaConsumer, self._servers, self._patience.connect_s, SourceUnavailable, self._settings)
+            self._raw_comes = self._install(consumer)
+            consumer.subscribe(topics=self._topics, listener=self._rebalances)
+            self._consumer = consumer
+        return self._consumer
+
+    def _install(self, consumer: Any) -> bool:
+        """Hook into the fetcher; return whether raw batches will come. Says once when they cannot."""
+        missing = missing_hooks(consumer)
+        if not missing:
+            install(consumer, self._raw)
+            return self._raw
+        if not self._told:
+            log.warning("this kafka-python cannot hand out whole batches; reading record by record", missing=missing)
+            self._told = True
+        return False
+
+    def poll(self, timeout_s: float, max_records: int) -> dict[TopicPartition, list[RawBatch | PlainRecords]]:
+        """Return what was fetched since; waits only when there is nothing. ``max_records`` binds the plain path alone."""
+        limit = RAW_BATCHES_PER_POLL if self._raw_comes else max_records
+        try:
+            with translated(SourceUnavailable, f"polling {', '.join(self._topics)}"):
+                fetched = self.connected().poll(timeout_ms=int(timeout_s * 1000), max_records=limit)
+        except SourceUnavailable as error:
+            if isinstance(error.__cause__, CorruptRecordError):
+                # Comes only without our hook: kafka-python would spin in its next poll for ever, so this consumer is done.
+                self.give_up()
+            raise
+        found = {TopicPartition(*p): items for p, items in fetched.items()}
+        return found if self._raw_comes else {p: [PlainRecords(p, items)] for p, items in found.items()}
+
+    def take_changes(self) -> list[Change]:
+        """Return the rebalances since the last call, in their order."""
+        changes = self._rebalances.changes
+        return [changes.popleft() for _ in range(len(changes))]
+
+    def assignment(self) -> set[TopicPartition]:
+        """Return the partitions that are ours now."""
+        return {TopicPartition(*p) for p in self._consumer.assignment()} if self._consumer is not None else set()
+
+    def end(self, partition: TopicPartition) -> int | None:
+        """Return the end of an assigned partition as of the last fetch, None before the first."""
+        return self._consumer.highwater(KafkaPartition(*partition))
+
+    def position(self, partition: TopicPartition) -> int | None:
+        """Return what is fetched next, where that is known; kafka-python's public ``position`` may ask the broker."""
+        subscription = getattr(self._consumer, "_subscription", None)
+        state = getattr(subscription, "assignment", {}).get(KafkaPartition(*partition))
+        return None if state is None or state.position is None else state.position.offset
+
+    def ask_ends(self, partitions: Iterable[TopicPartition], timeout_s: float) -> dict[TopicPartition, int]:
+        """Return the true ends (for committed readers) from the broker."""
+        with translated(SourceUnavailable, f"no answer from {self._servers}"):
+            wanted = [KafkaPartition(*p) for p in partitions]
+            ends = self.connected().end_offsets(wanted, timeout_ms=int(timeout_s * 1000))
+        return {TopicPartition(*p): end for p, end in ends.items()}
+
+    def committed(self, partition: TopicPartition) -> int | None:
+        """Return the committed offset, None when there is none; asks the broker."""
+        with translated(SourceUnavailable, f"reading the committed offset of {partition.topic}-{partition.partition}"):
+            timeout_ms = int(self._patience.commit_s * 1000)
+            return self.connected().committed(KafkaPartition(*partition), timeout_ms=timeout_ms)
+
+    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Commit, and return when the broker has said so."""
+        wanted = {KafkaPartition(*p): OffsetAndMetadata(offset, "", -1) for p, offset in offsets.items()}
+        with translated(SourceUnavailable, "committing offsets"):
+            self.connected().commit(wanted, timeout_ms=int(self._patience.commit_s * 1000))
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Fetch ``partition`` from ``offset`` on. ValueError when it is not assigned."""
+        self.connected().seek(KafkaPartition(*partition), offset)
+
+    def give_up(self) -> None:
+        """Drop the connection. To those who listen its partitions are revoked; the next call joins the group anew."""
+        lost = self.assignment()
+        try:
+            self.close()
+        except SourceUnavailable as error:
+            log.info("closing the consumer failed", error=str(error))
+        self._rebalances.changes.clear()
+        self._rebalances.on_partitions_lost(lost)
+
+    def close(self) -> None:
+        """Leave the group; nothing is committed."""
+        if self._consumer is None:
+            return
+        consumer, self._consumer = self._consumer, None
+        with translated(SourceUnavailable, "leaving the group"):
+            consumer.close(autocommit=False, timeout_ms=int(self._patience.close_s * 1000))
