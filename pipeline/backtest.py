@@ -55,6 +55,15 @@ class Table:
     values: NDArray[np.float64]
     """[n, C], NaN where empty."""
 
+    def cells(self) -> NDArray[np.bool_]:
+        """Return [n, C] where there is something to say of: the values, and one cell of the first and the last row of
+        each entity, so that steps which are empty at either end of the file have their rows too."""
+        cells = ~np.isnan(self.values)
+        first = np.unique(self.slot, return_index=True)[1]
+        last = len(self.slot) - 1 - np.unique(self.slot[::-1], return_index=True)[1]
+        cells[first, 0] = cells[last, 0] = True
+        return cells
+
 
 @dataclass(slots=True)
 class Columns:
@@ -176,10 +185,11 @@ def run(
     stream.add_entities(table.entities)
     columns = Columns()
     first_step = -(-int(table.time_us[0] - shift_us) // step_us)
+    cells = table.cells()
     task = progress.add_task("backtest", total=len(table.time_us)) if progress else None
     for start in range(0, len(table.time_us), _CHUNK_ROWS):
         rows = slice(start, start + _CHUNK_ROWS)
-        _window(stream, table, rows, shift_us)
+        _window(stream, table, cells, rows, shift_us)
         # Rows of the same time may lie in the next chunk, so the chunk's last step is not closed yet.
         watermark_us = int(table.time_us[rows][-1]) - shift_us - step_us
         if start + _CHUNK_ROWS >= len(table.time_us):
@@ -191,10 +201,10 @@ def run(
     return _to_frame(columns, table.entities, [c.name for c in config.channels])
 
 
-def _window(stream: Stream, table: Table, rows: slice, shift_us: int) -> None:
-    """Add rows to the stream's windows, a reading per cell that is not empty."""
+def _window(stream: Stream, table: Table, cells: NDArray[np.bool_], rows: slice, shift_us: int) -> None:
+    """Add rows to the stream's windows, a reading per cell."""
     values = table.values[rows]
-    row, channel = np.nonzero(~np.isnan(values))
+    row, channel = np.nonzero(cells[rows])
     stream.stages.windows.add(
         table.slot[rows][row],
         channel.astype(np.int32),
@@ -236,8 +246,9 @@ def _to_frame(columns: Columns, entities: Sequence[str], channels: Sequence[str]
     names = ["score", "p_value", "emitted", "incident"]
     names += [f"{c}_{what}" for c in channels for what in ("observed", "expected", "lower", "upper")]
     frame = pd.DataFrame(np.concatenate(columns.numbers), columns=names)
-    times = pd.to_datetime(np.concatenate(columns.time_us), unit="us", utc=True)
-    frame.insert(0, "time", times.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    time_us = np.concatenate(columns.time_us)
+    form = "%Y-%m-%dT%H:%M:%S.%fZ" if (time_us % 1_000_000).any() else "%Y-%m-%dT%H:%M:%SZ"
+    frame.insert(0, "time", pd.to_datetime(time_us, unit="us", utc=True).strftime(form))
     frame.insert(0, "entity", np.asarray(entities, object)[np.concatenate(columns.entity)])
     frame["incident"] = frame["incident"].astype(int)
     return frame
@@ -249,7 +260,7 @@ def _train_steps(args: argparse.Namespace, table: Table, step_us: int) -> int:
     if args.train_until:
         until = pd.Timestamp(args.train_until)
         until = until.tz_localize("UTC") if until.tzinfo is None else until
-        return max(0, int((until.value // 1000 - first_us) // step_us) + 1)
+        return max(0, -(-(until.value // 1000 - first_us) // step_us))
     total = (last_us - first_us) // step_us + 1
     return int(args.train_fraction * total)
 
