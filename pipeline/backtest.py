@@ -41,7 +41,7 @@ BAND_SPREADS = 3.0
 _CHUNK_ROWS = 4096
 
 
-class BadData(Exception):
+class BadDataError(Exception):
     """The file cannot be used; the message names the file, what is wrong and what to do."""
 
 
@@ -83,7 +83,7 @@ def main(args: argparse.Namespace) -> int:
         table = read_table(Path(args.data), args.time, args.entity, channels)
         config = stream_config(args, channels)
         train_steps = _train_steps(args, table, config.step_us)
-    except BadData as error:
+    except BadDataError as error:
         console.print(f"vedette backtest: {error}", style="red", markup=False, highlight=False)
         return USAGE
     except ConfigError as error:
@@ -116,25 +116,25 @@ def read_table(path: Path, time: str, entity: str | None, channels: Sequence[str
     """Read the named columns of a CSV (or gzip-compressed CSV) file; other columns are ignored.
 
     Raises:
-        BadData: if the file or a column is not there, a time cannot be read, or there are no rows.
+        BadDataError: if the file or a column is not there, a time cannot be read, or there are no rows.
     """
     try:
         header = pd.read_csv(path, nrows=0)
     except (OSError, ValueError) as error:
-        raise BadData(f"cannot read {path}: {error}") from error
+        raise BadDataError(f"cannot read {path}: {error}") from error
     wanted = [time, *([entity] if entity else []), *channels]
     for name in wanted:
         if name not in header.columns:
             near = get_close_matches(name, list(map(str, header.columns)), 1)
             hint = f"; did you mean '{near[0]}'?" if near else f"; it has {', '.join(map(str, header.columns))}"
-            raise BadData(f"{path} has no column '{name}'{hint}")
+            raise BadDataError(f"{path} has no column '{name}'{hint}")
     frame = pd.read_csv(path, usecols=wanted)
     if frame.empty:
-        raise BadData(f"{path} has no rows")
+        raise BadDataError(f"{path} has no rows")
     times = pd.to_datetime(frame[time], utc=True, errors="coerce", format="ISO8601")
     if times.isna().any():
         row = int(np.flatnonzero(times.isna())[0])
-        raise BadData(f"{path}, row {row + 2}: '{frame[time].iloc[row]}' is no time; write 2026-11-21T04:00:00Z")
+        raise BadDataError(f"{path}, row {row + 2}: '{frame[time].iloc[row]}' is no time; write 2026-11-21T04:00:00Z")
     values = np.column_stack([pd.to_numeric(frame[c], errors="coerce").to_numpy(np.float64) for c in channels])
     values[~np.isfinite(values)] = np.nan
     time_us = times.to_numpy(dtype="datetime64[us]").astype(np.int64)

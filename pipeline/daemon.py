@@ -84,12 +84,16 @@ class Daemon:
         self._last_commit_s = monotonic()
         self._backoff_s = _BACKOFF_FIRST_S
         self._away_since_s: float | None = None
+        self._held_up = False
         source.on_rebalance(self._rebalanced)
 
     # ---- the way of a reading ----
 
     def turn(self) -> bool:
         """Take one turn of the loop; return whether anything came."""
+        if self._held_up:
+            self._try_again()
+            return False
         blocks = self.poll()
         for block in blocks:
             stream = self.topics[block.topic]
@@ -153,7 +157,7 @@ class Daemon:
         In this order a kill at any moment loses nothing: a checkpoint is never ahead of the outputs, and a restart goes
         on from the checkpoint, wherever the committed offset is.
         """
-        due = force or self.monotonic() - self._last_commit_s >= self.commit_every_s
+        due = force or self._held_up or self.monotonic() - self._last_commit_s >= self.commit_every_s
         keep = self.keeper.due(self.handled)
         if not due or (self.handled == self._committed and not keep and not force):
             return
@@ -165,11 +169,16 @@ class Daemon:
                         self.keeper.keep(self.topics, self.handled)
                 self.source.commit(self.handled)
         except (SinkUnavailable, SourceUnavailable) as error:
-            # Nothing is lost: offsets stay where they are and the outputs keep what was not acknowledged.
-            log.warning("could not commit; will try again", error=str(error))
+            # Nothing is lost: offsets stay where they are and the outputs keep what was not acknowledged. Nothing more is
+            # read until they are through, so that what waits stays bounded.
+            log.warning("could not commit; will try again", error=str(error), in_s=self._backoff_s)
             self.metrics.source_reachable(False)
             self._last_commit_s = self.monotonic()
+            self._held_up = True
             return
+        if self._held_up:
+            self._held_up, self._backoff_s = False, _BACKOFF_FIRST_S
+            self.metrics.source_reachable(True)
         self._committed = dict(self.handled)
         self._last_commit_s = self.monotonic()
         self.metrics.lag(self.source.lag())
@@ -252,6 +261,14 @@ class Daemon:
             self._away_since_s = self.monotonic()
         log.warning("the source is away; trying again", error=str(error), in_s=self._backoff_s)
         self.metrics.source_reachable(False)
+        self._back_off()
+
+    def _try_again(self) -> None:
+        """Wait a moment and try to get through what the outputs hold."""
+        self._back_off()
+        self.commit()
+
+    def _back_off(self) -> None:
         self.metrics.ticked(self.now_us())
         self.pause(self._backoff_s)
         self._backoff_s = min(self._backoff_s * 2, _BACKOFF_LAST_S)

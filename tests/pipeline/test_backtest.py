@@ -205,7 +205,7 @@ def test_several_entities_have_rows_of_their_own(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], column: str, value: str | None, message: str
 ) -> None:
-    """Protects the user from a stack trace: the message names file, column and row, and the exit code is that of usage."""
+    """Protects the user from a stack trace: the message names file, column and row; the exit code says usage."""
     data = table(rows=20) if value is None else table(rows=20).astype({"when": object})
     if value is None:
         data = data.rename(columns={column: "wen" if column == "when" else "temperature"})

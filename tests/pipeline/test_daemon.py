@@ -88,6 +88,9 @@ def test_nothing_is_committed_while_a_sink_is_away() -> None:
     rig.alerts.available = False
     rig.turns(STEPS)
     assert rig.committed() == before
+    assert rig.value("readings_total", stream="air") == 6 * 8  # nothing more is read, so that nothing piles up
+    assert rig.metrics.status.reasons() == [NotReady.SOURCE]
+    assert rig.metrics.status.alive()
     rig.alerts.available = True
     assert run_whole(rig) == OK
     whole = Rig(eventful())
