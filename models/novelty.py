@@ -55,7 +55,7 @@ def _nearest(known: Any, used: int, value: float) -> int:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _log_novelty(known: Any, gap: Any, used: int, value: float) -> float:
+def log_novelty(known: Any, gap: Any, used: int, value: float) -> float:
     """Return ln(d² / (d + s)): d to the nearest value seen, s from that one to its own nearest other value."""
     if used == 0:
         return FLOOR_LOG
@@ -68,7 +68,7 @@ def _log_novelty(known: Any, gap: Any, used: int, value: float) -> float:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _remember(known: Any, gap: Any, used: int, delta: float, value: float) -> tuple[int, float]:
+def remember(known: Any, gap: Any, used: int, delta: float, value: float) -> tuple[int, float]:
     """Take ``value`` into the sorted set; return the new count and δ. A gap of −1 means "no other value yet"."""
     if used > 0:
         at = _nearest(known, used, value)
@@ -139,12 +139,12 @@ def _roll(blocks: Any, sums: Any, block: int, last: int) -> None:
 def _judge(kind: int, value: float, learn: bool, known: Any, gap: Any, used: Any, delta: Any, tails: Any,
            out: Any) -> None:
     """Write the surprise of ``value`` to ``out[kind]``, then remember it."""
-    log_value = _log_novelty(known[kind], gap[kind], used[kind], value)
+    log_value = log_novelty(known[kind], gap[kind], used[kind], value)
     out[kind] = surprise(tails[kind], log_value, EXPONENTIAL, LEAST)
     if learn:
         if used[kind] > 1:
             insert(tails[kind], log_value, 1.0, QUARTER_NAT, TAIL_MEMORY, EXPONENTIAL)
-        used[kind], delta[kind] = _remember(known[kind], gap[kind], used[kind], delta[kind], value)
+        used[kind], delta[kind] = remember(known[kind], gap[kind], used[kind], delta[kind], value)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
