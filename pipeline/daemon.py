@@ -169,8 +169,8 @@ class Daemon:
                         self.keeper.keep(self.topics, self.handled)
                 self.source.commit(self.handled)
         except (SinkUnavailable, SourceUnavailable) as error:
-            # Nothing is lost: offsets stay where they are, and the outputs keep what was not acknowledged. Until that is
-            # through nothing more is read, so that what waits stays bounded.
+            # Nothing is lost: offsets stay where they are, and the outputs keep what was not acknowledged. Until that
+            # is through nothing more is read, so that what waits stays bounded.
             log.warning("could not commit; will try again", error=str(error), in_s=self._backoff_s)
             self.metrics.source_reachable(False)
             self._last_commit_s = self.monotonic()
