@@ -16,7 +16,10 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from models.streaming_tiles import TILE, add_context, add_scores
+
 NOTHING = np.float32(-1e30)  # score of a memory that is not there; finite, for the loops below assume finite numbers
+NEGLIGIBLE = np.float32(1e-20)  # weight of a memory that need not be fetched
 # States and weights are finite by construction (inputs are checked when they are packed), so these are safe here.
 FAST = {"nnan", "ninf", "nsz", "arcp", "contract", "reassoc", "afn"}
 F32 = np.float32
@@ -136,40 +139,29 @@ def _add_row(out: Any, at: int, weight: Any, row: Any, H: int) -> None:
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
 def _scores(q: Any, at: int, ring: Any, bias: Any, scores: Any, H: int, W: int) -> None:
-    """Write q·h_w + bias over the ring, which lies [H, W] so that the inner loop runs over W."""
+    """Write q·h_w + bias over the ring, which lies [H, W] so that one vector holds many places."""
     for w in range(W):
         scores[w] = bias[w]
-    for j in range(0, H - 3, 4):
-        k0, k1, k2, k3 = ring[j], ring[j + 1], ring[j + 2], ring[j + 3]
-        q0, q1, q2, q3 = q[at + j], q[at + j + 1], q[at + j + 2], q[at + j + 3]
-        for w in range(W):
-            scores[w] += q0 * _wide(k0[w]) + q1 * _wide(k1[w]) + q2 * _wide(k2[w]) + q3 * _wide(k3[w])
-    for j in range(H - H % 4, H):
-        k0 = ring[j]
-        q0 = q[at + j]
-        for w in range(W):
-            scores[w] += q0 * _wide(k0[w])
+    whole = W - W % TILE
+    for start in range(0, whole, TILE):
+        add_scores(q, at, ring, start, scores)
+    if whole < W:
+        for j in range(H):
+            for w in range(whole, W):
+                scores[w] += q[at + j] * _wide(ring[j, w])
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
-def _context(scores: Any, ring: Any, out: Any, at: int, H: int, W: int) -> None:
-    """Write the sum of past states, weighted by ``scores``."""
-    for j in range(0, H - 3, 4):
-        a0, a1, a2, a3 = ZERO, ZERO, ZERO, ZERO
-        k0, k1, k2, k3 = ring[j], ring[j + 1], ring[j + 2], ring[j + 3]
-        for w in range(W):
-            s = scores[w]
-            a0 += s * _wide(k0[w])
-            a1 += s * _wide(k1[w])
-            a2 += s * _wide(k2[w])
-            a3 += s * _wide(k3[w])
-        out[at + j], out[at + j + 1], out[at + j + 2], out[at + j + 3] = a0, a1, a2, a3
-    for j in range(H - H % 4, H):
-        a0 = ZERO
-        k0 = ring[j]
-        for w in range(W):
-            a0 += scores[w] * _wide(k0[w])
-        out[at + j] = a0
+def _context(shares: Any, ring: Any, out: Any, to: int, H: int, W: int) -> None:
+    """Write the sum of past states, weighted by ``shares``."""
+    whole = W - W % TILE
+    for j in range(H):
+        total = ZERO
+        for w in range(whole, W):
+            total += shares[w] * _wide(ring[j, w])
+        out[to + j] = total
+    for start in range(0, whole, TILE):
+        add_context(shares, ring, start, out, to)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -229,21 +221,19 @@ def attend(first: int, queries: Any, bias: Any, slot_lag: Any, place: int, age: 
             for m in range(M):
                 highest = max(highest, scores[m])
             total = ZERO
-            for m in range(M):
-                share = _exp(scores[m] - highest)
-                share = share if scores[m] > F32(-1e29) else ZERO
-                scores[m] = share
-                total += share
-            scale = ONE / max(total, F32(1e-30))
+            for m in range(M):  # what is not there gets e^-87, which is nothing beside the highest
+                scores[m] = _exp(scores[m] - highest)
+                total += scores[m]
+            scale = ONE / total if highest > F32(-1e29) else ZERO
             for m in range(M):
                 scores[m] *= scale
             _context(scores, memory, o, to, H, W)
             for i in range(L):
-                if scores[W + i] > ZERO:
+                if scores[W + i] > NEGLIGIBLE:
                     _add_row(o, to, scores[W + i], lags[e, lag_read[i]], H)
             for k in range(K):
-                if scores[W + L + k] > ZERO:
+                if scores[W + L + k] > NEGLIGIBLE:
                     _add_row(o, to, scores[W + L + k], before[neighbours[e, k]], H)
             for r in range(R):
-                if scores[W + L + K + r] > ZERO:
+                if scores[W + L + K + r] > NEGLIGIBLE:
                     _add_row(o, to, scores[W + L + K + r], examples[e, r], H)

@@ -48,12 +48,12 @@ def test_streaming_equals_the_sequence(kind: str, entities: int) -> None:
     np.testing.assert_allclose(got[there], wanted[there], atol=1e-5)
 
 
-@pytest.mark.parametrize(("hidden", "window"), [(8, 1), (10, 7), (32, 64)])
+@pytest.mark.parametrize(("hidden", "window"), [(8, 1), (10, 7), (32, 64), (6, 150)])
 def test_streaming_equals_the_sequence_at_any_size(hidden: int, window: int) -> None:
-    """Protects the compiled loops' remainders: sizes that no vector width divides."""
+    """Protects the compiled loops' remainders: windows that vectors and tiles do not divide, or more than one tile."""
     module = network(hidden=hidden, window=window, neighbours=0, representatives=0, program=None)
-    run = Run(5, 150)
-    wanted, _ = run.through(module, 0, 150)
+    run = Run(5, 200)
+    wanted, _ = run.through(module, 0, 200)
     np.testing.assert_allclose(stream(module, run)[0], wanted, atol=1e-5)
 
 
