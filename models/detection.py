@@ -154,13 +154,15 @@ class Detector:
         own[:, 0] = level
         own[:, 1] = np.maximum(innovation.max(axis=1, initial=0.0) - math.log(2 * C), 0.0)
         own[:, 2] = state
-        own[:, 3:] = np.maximum(novelty.max(axis=1, initial=0.0) - math.log(C), 0.0)
+        newest = novelty.max(axis=1, initial=0.0)  # [n, 2] of value and day
+        own[:, 3:] = np.maximum(newest - math.log(C), 0.0)
         combined = np.maximum(np.maximum(level, state) - math.log(2.0), 0.0)
         score = (combined / edge).astype(np.float32)
         self._seen["score"][:n] = score
 
         emitted = self._watch.step(own[:, 3] / NOVELTY_EDGE, own[:, [4, 0, 1]] / _MUTED_EDGES, time_us, step)
-        alert = self._alert.step(own[:, [0, 2, 3, 4]])
+        # The block maxima of the novelties are calibrated on themselves, however many channels there are.
+        alert = self._alert.step(np.concatenate((own[:, [0, 2]], newest), axis=1))
         warming = self._level.state["steps"][:n] <= self._warmup
         share, sign = _explain(own, innovation, distance, novelty, errors)
         return Detection(

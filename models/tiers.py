@@ -204,7 +204,7 @@ class AlertTier:
         self.state.add("laws", (V, 3), np.float32, law)
         self.state.add("highest", (V,), np.float32)
         self.state.add("filled", (), np.int32)
-        self.state.add("bars", (V,), np.float64)  # float64: a day's fall is far below float32's resolution
+        self.state.add("bars", (V,), np.float64, 0.5 * PUSH)  # float64: a day's fall is far below float32's resolution
         self.state.add("quiet", (V,), np.int32, 1 << 30)
 
     def _prior(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
