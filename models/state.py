@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,21 @@ class RowState:
             new[self.capacity :] = self._cold[name]
             self.arrays[name] = new
         self.capacity = capacity
+
+    def adopt(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Become the owner of ``arrays``, all of as many rows: what was here is gone, what is not given is cold.
+
+        Arrays of another shape or type than the own are not taken.
+        """
+        self.capacity = len(next(iter(arrays.values()))) if arrays else self.capacity
+        for name, old in self.arrays.items():
+            given = arrays.get(name)
+            if given is not None and (given.shape[1:], given.dtype) == (old.shape[1:], old.dtype):
+                self.arrays[name] = given
+                continue
+            cold = np.empty((self.capacity, *old.shape[1:]), old.dtype)
+            cold[...] = self._cold[name]
+            self.arrays[name] = cold
 
     def reset(self, rows: NDArray[np.intp]) -> None:
         """Make ``rows`` cold again."""

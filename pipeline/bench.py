@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.exit_codes import OK, UNAVAILABLE, USAGE
+from pipeline.logs import configure
 
 
 _RERUN_BATCH = 512
@@ -40,6 +41,7 @@ def main(args: argparse.Namespace) -> int:
     if args.name == "detection" and not args.data:
         _say("bench detection needs --data: the folder in which nab/ and gecco2018/ lie")
         return USAGE
+    configure("warning", "logfmt")
     result = benchmarks[args.name](args)
     sys.stdout.write(json.dumps(result, indent=None if args.json else 2) + "\n")
     return OK
@@ -109,7 +111,7 @@ def bench_step(args: argparse.Namespace) -> dict[str, Any]:
 def bench_pipeline(args: argparse.Namespace) -> dict[str, Any]:
     """Time the daemon's loop from JSON bytes in to alerts out, in memory, on one core, with all witnesses on."""
     _pin_to_one_core()
-    from pipeline.bench_load import Load, decode_rate, make_daemon, warmed_stream
+    from pipeline.bench_load import Load, decode_rate, make_daemon, warmed_stream, witness_costs
 
     load = Load(entities=args.entities or 2000, channels=3)
     _say(f"pipeline: warming {load.entities} entities")
@@ -134,7 +136,7 @@ def bench_pipeline(args: argparse.Namespace) -> dict[str, Any]:
         "stage_us_per_entity_step": {
             name: round(1e6 * s / max(1, steps_done), 3) for name, s in stages.items() if name in ("predict", "score", "alert")
         },
-        "witness_us_per_entity_step": load.witness_costs(stream),
+        "witness_us_per_entity_step": witness_costs(stream, load),
         "entities": load.entities,
         "channels": load.channels,
         "readings": readings,
@@ -174,6 +176,7 @@ def bench_restore(args: argparse.Namespace) -> dict[str, Any]:
 
 def bench_kafka(args: argparse.Namespace) -> dict[str, Any]:
     """Time the daemon over a real Kafka against a bare kafka-python consumer of the same topic, in the same run."""
+    _pin_to_one_core()
     from pipeline.bench_kafka import run
 
     return run(args, _say)

@@ -69,16 +69,19 @@ class Load:
                 values[step - first] = 20.0 + x
         return values
 
-    def blocks(self, steps: int, first_step: int = START_STEP) -> list[RecordBlock]:
-        """Return record blocks of JSON readings, a block a tick of ten seconds."""
+    def blocks(self, steps: int, off: bool = False) -> list[RecordBlock]:
+        """Return record blocks of JSON readings, a block a tick of ten seconds; ``off``: one entity a step is far off."""
         ticks = STEP_US // TICK_US
         rng = np.random.default_rng(3)
         values = np.repeat(self.values(WARM_STEPS, steps), ticks, axis=0)
         values += rng.normal(0.0, 0.5, values.shape)
+        if off:
+            for step in range(steps):
+                values[step * ticks : (step + 1) * ticks, (step * 37) % self.entities] += 40.0
         offset = 0
         blocks = []
         for tick in range(steps * ticks):
-            time_us = first_step * STEP_US + (tick + 1) * TICK_US
+            time_us = START_STEP * STEP_US + (tick + 1) * TICK_US
             stamp = np.datetime_as_string(np.datetime64(time_us, "us").astype("datetime64[s]")) + "Z"
             records = [
                 b'{"entity":"station-%05d","channel":"%s","time":"%s","value":%.2f,"unit":"%s","quality":"good"}'
@@ -122,14 +125,31 @@ def make_daemon(stream: Stream, blocks: Sequence[RecordBlock]) -> tuple[Daemon, 
     decoder = ReadingDecoder(*stream.stages.screen.vocabularies)
     outputs = Outputs(alerts=[sink])
     keeper = Keeper(None, {}, metrics)
-    # The load lies in the past or the future of this machine's clock; the daemon's clock goes with the load.
-    last_us = int(blocks[-1].timestamps_ms[-1]) * 1000
+    last_us = last_block_us(blocks)
+    source = MemorySource(blocks)
+    return Daemon(source, decoder, {"load": stream}, outputs, keeper, metrics, now_us=lambda: last_us), sink
 
-    def now_us() -> int:
-        return last_us
 
-    daemon = Daemon(MemorySource(blocks), decoder, {"load": stream}, outputs, keeper, metrics, now_us=now_us)
-    return daemon, sink
+def last_block_us(blocks: Sequence[RecordBlock]) -> int:
+    """Return the time of the newest reading: what the clock must show for none to lie in the future."""
+    return int(blocks[-1].timestamps_ms[-1]) * 1000
+
+
+def witness_costs(stream: Stream, load: Load, steps: int = 10) -> dict[str, float]:
+    """Return µs per entity-step of each witness, each timed alone over the load's next frames."""
+    values = load.values(WARM_STEPS, steps)
+    learn = np.ones((load.entities, load.channels), np.bool_)
+    quiet = np.zeros(load.entities, np.bool_)
+    seconds: dict[str, float] = {}
+    for i in range(steps):
+        step = START_STEP + 1_000 + i
+        expected, spread = stream.predictor.expected(load.entities)
+        timed = stream.stages.detector.time_witnesses(
+            values[i], learn, expected, spread, step * STEP_US, step, quiet, time.perf_counter
+        )
+        for name, s in timed.items():
+            seconds[name] = seconds.get(name, 0.0) + s
+    return {name: round(1e6 * s / (steps * load.entities), 3) for name, s in seconds.items()}
 
 
 def decode_rate(blocks: Sequence[RecordBlock]) -> float:

@@ -14,9 +14,10 @@ import json
 import math
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
@@ -168,25 +169,24 @@ def _parse(text: bytes, room: int) -> Header:
     return header
 
 
-def read_arrays(file: BinaryIO, header: Header, begin: int) -> dict[str, NDArray[Any]]:
-    """Return the arrays, fresh and writable, each checked.
+def read_arrays(path: Path, header: Header, begin: int) -> dict[str, NDArray[Any]]:
+    """Return the arrays, writable, each checked.
+
+    They are the file itself, mapped copy-on-write: nothing is copied until it is changed, and the file never is. It may
+    be removed meanwhile; it is only ever replaced as a whole.
 
     Raises:
         UnusableCheckpointError: at the first array whose checksum is wrong.
     """
-    file.seek(begin)
-    return dict(_arrays(file, header))
-
-
-def _arrays(file: BinaryIO, header: Header) -> Iterator[tuple[str, NDArray[Any]]]:
+    arrays: dict[str, NDArray[Any]] = {}
+    mapped = np.memmap(path, np.uint8, "c")
     for entry in header.arrays:
-        array = np.empty(entry.shape, entry.dtype)
-        view = _bytes_of(array)
-        got = file.readinto(view)  # type: ignore[attr-defined]  # typeshed's BinaryIO lacks what all binary files have
-        padding = file.read(_padded(array.nbytes) - array.nbytes)
-        if got != len(view) or crc32c(padding, crc32c(view)) != entry.crc:
+        first = begin + entry.offset
+        if crc32c(mapped[first : first + _padded(entry.size_bytes)].data) != entry.crc:
             raise UnusableCheckpointError(Unusable.DAMAGED, f"the checksum of array {entry.name} is wrong")
-        yield entry.name, array
+        data = mapped[first : first + entry.size_bytes]
+        arrays[entry.name] = np.asarray(data.view(entry.dtype).reshape(entry.shape))
+    return arrays
 
 
 def _plain(name: str, array: NDArray[Any]) -> NDArray[Any]:

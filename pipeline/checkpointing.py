@@ -158,7 +158,7 @@ def _load(path: Path, key: str, wanted: Mapping[str, str | None], max_offset: in
         with path.open("rb") as file:
             header, begin = read_header(file)
             _compare(header, key, wanted, max_offset)
-            return Checkpoint(path, header.meta, read_arrays(file, header, begin))
+        return Checkpoint(path, header.meta, read_arrays(path, header, begin))
     except OSError as error:
         raise UnusableCheckpointError(Unusable.UNREADABLE, error.strerror or str(error)) from error
 

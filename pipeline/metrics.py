@@ -54,6 +54,7 @@ class Metrics:
         self._described: list[Description] = []
         self._stage_s: dict[str, float] = {}
         self._frames: dict[str, int] = {}
+        self._readings_seen = 0
         self._open: dict[str, tuple[str, str, str]] = {}
         self._watermarks_us: dict[str, int] = {}
         self._assigned: set[TopicPartition] = set()
@@ -117,6 +118,7 @@ class Metrics:
         """A block of records was decoded and screened."""
         self._records.labels(block.topic, str(block.partition)).inc(len(block.values))
         self._readings.labels(stream).inc(len(readings.slot))
+        self._readings_seen += len(readings.slot)
         for rejected in (batch.rejected, readings.rejected):
             self.refused(stream, rejected)
 
@@ -233,6 +235,10 @@ class Metrics:
     def stage_seconds(self) -> dict[str, float]:
         """Return the time spent in each stage so far."""
         return dict(self._stage_s)
+
+    def readings_seen(self) -> int:
+        """Return the readings that passed the screen so far."""
+        return self._readings_seen
 
     def frames_closed(self) -> dict[str, int]:
         """Return the steps closed so far, by stream."""

@@ -267,10 +267,15 @@ class Stream:
         return states
 
     def snapshot(self, partition: int) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """Return the whole state of a partition's entities: what JSON can hold, and arrays with a row per entity."""
+        """Return the whole state of a partition's entities: what JSON can hold, and arrays with a row per entity.
+
+        The arrays may be views of the live state: to be written or copied before the next step.
+        """
         slots = self._slots_of(partition)
+        in_order = len(slots) > 0 and slots[-1] == len(slots) - 1
+        rows = slice(len(slots)) if in_order else slots  # a view costs nothing, picked rows cost their bytes
         arrays = {
-            f"{component}/{name}": array[slots]
+            f"{component}/{name}": array[rows]
             for component, state in self.states().items()
             for name, array in state.arrays.items()
         }
@@ -291,17 +296,15 @@ class Stream:
     def restore(self, partition: int, meta: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take up what ``snapshot`` gave; the entities get new slots here."""
         names = meta["entities"]
+        fresh = not self.entities
         slots = self.stages.screen.restore_entities(names, [partition] * len(names))
-        self._make_room()
         same_network = meta["model_version"] == self.predictor.model_version
+        if fresh and names:
+            self._adopt(arrays, same_network)
+        self._make_room()
         embedding = self.predictor.state["embedding"][slots]
-        for component, state in self.states().items():
-            if component == "network" and not same_network:
-                continue  # hidden states mean nothing to another network; the rest does not depend on it
-            for name, array in state.arrays.items():
-                saved = arrays.get(f"{component}/{name}")
-                if saved is not None and saved.shape[1:] == array.shape[1:]:
-                    array[slots] = saved
+        if not fresh:
+            self._copy_in(slots, arrays, same_network)
         if not same_network:
             self.predictor.state["embedding"][slots] = embedding
             self.predictor.start_anew(slots)
@@ -318,7 +321,10 @@ class Stream:
     def release(self, partition: int) -> None:
         """Forget a partition's entities: another process has them now. The others move to fresh slots."""
         partitions = set(np.unique(self.stages.screen.state["partition"][: len(self.entities)]).tolist()) - {partition}
-        kept = {p: self.snapshot(p) for p in partitions}
+        kept = {}
+        for p in partitions:
+            meta, arrays = self.snapshot(p)
+            kept[p] = meta, {name: array.copy() for name, array in arrays.items()}
         for state in self.states().values():
             state.reset(np.arange(state.capacity))
         self.stages.screen.clear()
@@ -333,6 +339,23 @@ class Stream:
             self.restore(p, meta, arrays)
 
     # ---- inner ----
+
+    def _adopt(self, arrays: Mapping[str, NDArray[Any]], same_network: bool) -> None:
+        """Make the saved arrays the state itself, without a copy: there are no other entities."""
+        for component, state in self.states().items():
+            if component == "network" and not same_network:
+                continue  # hidden states mean nothing to another network; the rest does not depend on it
+            prefix = f"{component}/"
+            state.adopt({name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)})
+
+    def _copy_in(self, slots: NDArray[np.intp], arrays: Mapping[str, NDArray[Any]], same_network: bool) -> None:
+        for component, state in self.states().items():
+            if component == "network" and not same_network:
+                continue
+            for name, array in state.arrays.items():
+                saved = arrays.get(f"{component}/{name}")
+                if saved is not None and saved.shape[1:] == array.shape[1:]:
+                    array[slots] = saved
 
     def _sharing(self) -> dict[str, Any]:
         stages = self.stages
