@@ -26,7 +26,7 @@ C = len(EACH)
 RATE = EACH.index(Aggregator.RATE)
 NAN = math.nan
 LONG_AGO = -(2**60)
-SLOWLY = settings(deadline=None, max_examples=60)
+SLOWLY = settings(deadline=None, max_examples=100)
 
 
 @dataclass(frozen=True)
@@ -159,10 +159,11 @@ def stories(draw: st.DrawFn) -> Story:
     """Draw distinct times per cell, some disorder within the grace, and cuts into batches."""
     grace_us = draw(st.sampled_from([0, STEP // 2, STEP, 3 * STEP]))
     start = draw(st.integers(-3, 3)) * 7 * STEP
-    cell = st.tuples(st.integers(0, 2), st.integers(0, C - 1))
-    # A coarse grid of times makes the ends of steps, which belong to the step that they end, likely.
-    moment = st.tuples(cell, st.integers(1, 80).map(lambda t: t * STEP // 4))
-    moments = draw(st.lists(moment, unique=True, max_size=60))
+    # Few cells and few times make many readings of one step likely, and so its end, which belongs to it.
+    channels = draw(st.lists(st.integers(0, C - 1), min_size=1, max_size=3))
+    cell = st.tuples(st.integers(0, 1), st.sampled_from(channels))
+    moment = st.tuples(cell, st.integers(1, 60).map(lambda t: t * STEP // 6))
+    moments = draw(st.lists(moment, unique=True, min_size=draw(st.sampled_from([0, 15, 30, 60])), max_size=80))
     value = st.one_of(st.integers(0, 20).map(float), st.floats(-1e6, 1e6), st.just(NAN))
     counted = st.one_of(st.integers(0, 20).map(float), st.just(NAN))
     readings = []
@@ -522,6 +523,15 @@ def test_a_sum_that_overflows_is_missing() -> None:
     assert not frames.learn.any()
 
 
+def test_last_goes_by_event_time_then_result_time_then_arrival() -> None:
+    """Protects ``last`` from whoever merely arrives last."""
+    windows = one(Aggregator.LAST)
+    add(windows, [R(0, 0, 20, 2.0), R(0, 0, 10, 1.0)])
+    add(windows, [R(0, 0, STEP + 1, 5.0, result=7), R(0, 0, STEP + 1, 4.0, result=6)])
+    add(windows, [R(0, 0, 2 * STEP + 1, 8.0, result=6), R(0, 0, 2 * STEP + 1, 9.0, result=6)])
+    assert values_of(close(windows, 3 * STEP)) == [2.0, 5.0, 9.0]
+
+
 # ---- counters ----
 
 
@@ -561,6 +571,14 @@ def test_counters_with_many_readings_a_step_are_exact_when_nearly_in_order(count
     windows = Windows(EACH, STEP, 0, 0)
     add(windows, moved)
     assert_same(close(windows, STEP), naive(readings, STEP, 0))
+
+
+def test_a_counter_reading_from_before_those_kept_by_time_is_no_restart() -> None:
+    """Protects the increase from an old reading that is sent again after many others of its step."""
+    windows = one(Aggregator.RATE)
+    readings = [R(0, 0, (i + 1) * STEP // 50, 100.0 + i) for i in range(40)]
+    add(windows, [*readings, readings[0], readings[3]])
+    assert values_of(close(windows, STEP)) == [pytest.approx(50.0)]
 
 
 def test_a_late_counter_reading_revises_the_steps_after_it() -> None:
