@@ -97,7 +97,10 @@ BAD_RECORDS = {
     "5 MB": (Record(b'{"entity": "' + b"x" * 5_000_000 + b'"}'), "too_large"),
     "one bad reading in a list": (Record(b"[" + but() + b"," + but(value="x") + b"]"), "wrong_type"),
     "CloudEvent without data": (Record(json.dumps(EVENT).encode()), "empty"),
-    "CloudEvent of another version": (Record(json.dumps({**EVENT, "specversion": "0.3", "data": GOOD}).encode()), ""),
+    "CloudEvent of another version": (
+        Record(json.dumps({**EVENT, "specversion": "0.3", "data": GOOD}).encode()),
+        "unsupported",
+    ),
 }
 
 
@@ -151,7 +154,7 @@ def test_each_bad_record_is_a_dead_letter(outcome: tuple[Daemon, list[Record]], 
     kept = (record.value or b"")[:KEPT_BYTES]
     letters = [letter for letter in outcome[1] if (letter.value or b"") == kept]
     reasons = [dict(letter.headers)["vedette-reason"].decode() for letter in letters]
-    assert (reason or "unsupported") in reasons, reasons
+    assert reason in reasons
     headers = dict(letters[0].headers)
     assert headers["vedette-topic"] == TOPIC.encode()
     assert headers["vedette-partition"].isdigit()
@@ -173,7 +176,7 @@ def test_the_good_ones_are_read_all_the_same(outcome: tuple[Daemon, list[Record]
     daemon, _ = outcome
     assert value_of(daemon, "readings_total", stream="air") == GOOD_READINGS
     assert set(daemon.streams[0].entities) == {"harbour", "pier", "mole", "quay"}
-    for reason in {reason for _, reason in BAD_RECORDS.values() if reason}:
+    for reason in {reason for _, reason in BAD_RECORDS.values()}:
         expected = sum(of == reason for _, of in BAD_RECORDS.values())
         assert value_of(daemon, "dead_letters_total", stream="air", reason=reason) == expected, reason
 
@@ -197,7 +200,7 @@ def test_a_flood_leaves_memory_flat(broker: EmbeddedBroker, tmp_path: Path) -> N
 
     def flood(count: int) -> None:
         nonlocal sent
-        hostile = [Record(but(channel=f"channel-{sent + i}", time=f"{sent + i}")) for i in range(0, count, 4)]
+        hostile = [Record(but(channel=f"channel-{sent + i}", unit=f"unit-{i}")) for i in range(0, count, 4)]
         records = [*hostile, *(kinds[i % len(kinds)] for i in range(count - len(hostile)))]
         sent += produce(broker.bootstrap_servers, topic, records, EmbeddedBroker.settings)
 

@@ -139,6 +139,10 @@ class Feed(MemorySource):
             self.clock.us = max(self.clock.us, int(block.timestamps_ms.max()) * 1000)
         return blocks
 
+    def first_time_us(self) -> int:
+        """Return the time of the first record."""
+        return int(self._blocks[0].timestamps_ms[0]) * 1000
+
     def close(self) -> None:
         self.closed = True
 
@@ -158,6 +162,7 @@ class Rig:
         startup_timeout_s: float = 120.0,
         breaker: DeadLetterBreaker | None = None,
         commit_every_s: float = 1.0,
+        warmup_steps: int | None = WARMUP_STEPS,
     ) -> None:
         config = config or stream_config()
         self.clock = Clock()
@@ -166,7 +171,7 @@ class Rig:
         self.metrics = Metrics()
         decoder = ReadingDecoder()
         vocabularies = (decoder.entities, decoder.channels, decoder.units)
-        self.stream = build_stream(config, vocabularies=vocabularies, warmup_steps=WARMUP_STEPS)
+        self.stream = build_stream(config, vocabularies=vocabularies, warmup_steps=warmup_steps)
         store = None if folder is None else CheckpointStore(folder)
         keeper = Keeper(
             store, {"air": config.fingerprint()}, self.metrics, checkpoint_every_s, monotonic=self.clock.monotonic
