@@ -95,7 +95,8 @@ def learn(
         TooLittleHistoryError: if there is too little to learn from.
     """
     if neighbours is None:
-        neighbours = learn_neighbours(values, k)
+        known = round(values.shape[1] * (1.0 - options.validation))  # the newest part is for validation only
+        neighbours = learn_neighbours(values[:, :known], k)
     sequences = prepare(
         values, learnable, step0, step_us, architecture.horizons, names, neighbours, architecture.examples
     )

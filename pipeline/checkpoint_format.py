@@ -20,6 +20,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+import msgspec
 import numpy as np
 from crc32c import crc32c
 from numpy.typing import NDArray
@@ -151,13 +152,13 @@ def read_header(file: BinaryIO) -> tuple[Header, int]:
 def _parse(text: bytes, room: int) -> Header:
     """Return the header, whose checksum was right; a hostile one may still claim what cannot be."""
     try:
-        data = json.loads(text)
+        data = msgspec.json.decode(text)
         entries = tuple(
             ArrayEntry(e["name"], e["dtype"], tuple(map(int, e["shape"])), int(e["offset"]), int(e["crc"]))
             for e in data["arrays"]
         )
         header = Header(str(data["key"]), dict(data["meta"]), entries)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, msgspec.DecodeError) as error:
         raise UnusableCheckpointError(Unusable.DAMAGED, f"its header cannot be read: {error}") from error
     at = 0
     for entry in entries:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn, TypeAlias
@@ -23,6 +24,7 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code. ``arguments``: those of the process if None."""
     args = parser().parse_args(arguments)
+    _choose_products()
     command: Callable[[argparse.Namespace], int] = args.command
     try:
         return command(args)
@@ -31,6 +33,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has left; Python would complain while it exits
         return OK
+
+
+def _choose_products() -> None:
+    """Have OpenBLAS use AVX-512 where the processor has it; must come before numpy is imported.
+
+    It takes newer AMD processors for older ones; its AVX-512 products are 1.7 to 2 times as fast on them. A user's own
+    OPENBLAS_CORETYPE stands.
+    """
+    needed = {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd"}
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as info:
+            flags = next((line.split() for line in info if line.startswith("flags")), [])
+    except OSError:
+        return
+    if needed <= set(flags):
+        os.environ.setdefault("OPENBLAS_CORETYPE", "SkylakeX")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -29,6 +29,7 @@ FENCES = {
         "pipeline/windowing.py",
         "models/streaming.py",
         "models/streaming_loops.py",
+        "models/streaming_tiles.py",
         "models/linear.py",
         "models/innovation.py",
         "models/level.py",
