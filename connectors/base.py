@@ -49,13 +49,13 @@ class Source(Protocol):
     """
 
     def poll(self, timeout_s: float) -> list[RecordBlock]:
-        """Return what has come, at most about 50,000 records; raise ``SourceUnavailable`` (retriable) or a fatal error."""
+        """Return what has come, at most about 50,000 records; raise ``SourceUnavailable`` or an error that is fatal."""
 
     def assignment(self) -> set[TopicPartition]:
         """Return the partitions that this source reads now."""
 
     def on_rebalance(self, callback: Callable[[set[TopicPartition], set[TopicPartition]], None]) -> None:
-        """Have ``callback(revoked, assigned)`` called from within ``poll``, before a record of a new partition comes."""
+        """Have ``callback(revoked, assigned)`` called within ``poll``, before a record of a new partition comes."""
 
     def committed(self, partition: TopicPartition) -> int | None:
         """Return the committed offset, or None when there is none."""

@@ -18,7 +18,7 @@ NO_TIME = np.int64(np.iinfo(np.int64).min)
 
 
 class Quality(IntEnum):
-    """How far a reading may be trusted. Scored: up to SUSPECT and UNKNOWN; learned from: all of those but SUSPECT."""
+    """How far a reading may be trusted. Scored: all but BAD and MISSING; learned from: those, but for SUSPECT."""
 
     GOOD = 0
     PROVISIONAL = 1
@@ -51,7 +51,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One measured value. ``time`` is UTC-aware and the end of its interval; ``value`` None means known to be missing."""
+    """One measured value. ``time`` is UTC-aware, the end of its interval; ``value`` None: known to be missing."""
 
     entity: str
     channel: str

@@ -10,6 +10,7 @@ Legend: E entities, n of them in use, C channels, V witnesses.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,6 +93,8 @@ class Detector:
         self._alert = AlertTier(capacity, self._rows, by_block=(False, False, True, True))
         self._seen = RowState(capacity)
         self._seen.add("score", (), np.float32)
+        self.done: Callable[[str], None] = lambda part: None
+        """Told the name of each part of ``detect`` when it is done; for benchmarks."""
 
     def states(self) -> dict[str, RowState]:
         """Return all per-entity state by component."""
@@ -143,12 +146,17 @@ class Detector:
         """
         n, C = values.shape
         slow = open_incident | (self._seen["score"][:n] >= 1.0)
+        self.done("start")
         level, distance = self._level.step(values, learn, time_us, slow)
+        self.done("level")
         innovation, errors = self._innovation.step(values, learn, expected, spread, slow)
+        self.done("innovation")
         edge = boundary(self._rows)
         calm = level < 0.5 * edge
         state, admit = self._states.step(errors, learn, calm, slow, step)
+        self.done("state")
         novelty = self._values.step(values, learn, time_us)
+        self.done("value and day")
 
         own = np.empty((n, len(WITNESSES)))  # [n, V] surprise of each witness, corrected for its own looks
         own[:, 0] = level
@@ -163,6 +171,7 @@ class Detector:
         emitted = self._watch.step(own[:, 3] / NOVELTY_EDGE, own[:, [4, 0, 1]] / _MUTED_EDGES, time_us, step)
         # The block maxima of the novelties are calibrated on themselves, however many channels there are.
         alert = self._alert.step(np.concatenate((own[:, [0, 2]], newest), axis=1))
+        self.done("tiers")
         warming = self._level.state["steps"][:n] <= self._warmup
         share, sign = _explain(own, innovation, distance, novelty, errors)
         return Detection(

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -39,6 +39,9 @@ BAND_SPREADS = 3.0
 """Half the width of the expected band, in spreads of the forecast."""
 
 _CHUNK_ROWS = 4096
+
+Result: TypeAlias = pd.DataFrame
+"""The columns of the backtest contract, a row per entity and step."""
 
 
 class BadDataError(Exception):
@@ -242,7 +245,7 @@ def _process(stream: Stream, frames: Frames, columns: Columns, shift_us: int, wa
     columns.numbers.append(numbers)
 
 
-def _to_frame(columns: Columns, entities: Sequence[str], channels: Sequence[str]) -> pd.DataFrame:
+def _to_frame(columns: Columns, entities: Sequence[str], channels: Sequence[str]) -> Result:
     names = ["score", "p_value", "emitted", "incident"]
     names += [f"{c}_{what}" for c in channels for what in ("observed", "expected", "lower", "upper")]
     frame = pd.DataFrame(np.concatenate(columns.numbers), columns=names)

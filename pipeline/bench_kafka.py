@@ -98,7 +98,8 @@ def _compare(
         ours.append((readings - before) / seconds)
         stages = {name: round(s / seconds, 4) for name, s in daemon.metrics.stage_seconds().items()}
         daemon.shut_down()
-        say(f"kafka: {topic}, round {round_ + 1} of {_ROUNDS}: bare {bare[-1]:,.0f}/s, daemon {ours[-1]:,.0f} readings/s")
+        rates = f"bare {bare[-1]:,.0f} records/s, daemon {ours[-1]:,.0f} readings/s"
+        say(f"kafka: {topic}, round {round_ + 1} of {_ROUNDS}: {rates}")
     return {
         "bare_consume_per_s": round(statistics.median(bare)),
         "readings_per_s": round(statistics.median(ours)),

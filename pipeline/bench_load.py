@@ -59,7 +59,7 @@ class Load:
         return stream
 
     def values(self, first: int, steps: int) -> NDArray[np.float64]:
-        """Return [steps, E, C] values of quiet sensors from step ``first`` on: they wander around a level, no more."""
+        """Return [steps, E, C] values of quiet sensors from step ``first`` on: they wander around a level."""
         rng = np.random.default_rng(1)
         x = rng.normal(0.0, 2.0, (self.entities, self.channels))
         values = np.empty((steps, self.entities, self.channels))
@@ -70,7 +70,7 @@ class Load:
         return values
 
     def blocks(self, steps: int, off: bool = False) -> list[RecordBlock]:
-        """Return record blocks of JSON readings, a block a tick of ten seconds; ``off``: one entity a step is far off."""
+        """Return blocks of JSON readings, one a tick of ten seconds; ``off``: in each step one entity is far off."""
         ticks = STEP_US // TICK_US
         rng = np.random.default_rng(3)
         values = np.repeat(self.values(WARM_STEPS, steps), ticks, axis=0)
@@ -135,20 +135,27 @@ def last_block_us(blocks: Sequence[RecordBlock]) -> int:
     return int(blocks[-1].timestamps_ms[-1]) * 1000
 
 
-def witness_costs(stream: Stream, load: Load, steps: int = 10) -> dict[str, float]:
-    """Return µs per entity-step of each witness, each timed alone over the load's next frames."""
+def witness_costs(stream: Stream, load: Load, steps: int = 20) -> dict[str, float]:
+    """Return µs per entity-step of each part of the detector, over frames that continue the warm-up's."""
     values = load.values(WARM_STEPS, steps)
     learn = np.ones((load.entities, load.channels), np.bool_)
     quiet = np.zeros(load.entities, np.bool_)
     seconds: dict[str, float] = {}
+    last = [0.0]
+
+    def done(part: str) -> None:
+        now = time.perf_counter()
+        seconds[part] = seconds.get(part, 0.0) + now - last[0]
+        last[0] = now
+
+    detector = stream.stages.detector
+    detector.done = done
     for i in range(steps):
         step = START_STEP + 1_000 + i
         expected, spread = stream.predictor.expected(load.entities)
-        timed = stream.stages.detector.time_witnesses(
-            values[i], learn, expected, spread, step * STEP_US, step, quiet, time.perf_counter
-        )
-        for name, s in timed.items():
-            seconds[name] = seconds.get(name, 0.0) + s
+        detector.detect(values[i], learn, expected, spread, step * STEP_US, step, quiet)
+    detector.done = lambda part: None
+    del seconds["start"]  # the time between steps
     return {name: round(1e6 * s / (steps * load.entities), 3) for name, s in seconds.items()}
 
 

@@ -39,8 +39,9 @@ def _choose_products() -> None:
     """Have OpenBLAS use AVX-512 where the processor has it; must come before numpy is imported.
 
     It takes newer AMD processors for older ones; its AVX-512 products are 1.7 to 2 times as fast on them. A user's own
-    OPENBLAS_CORETYPE stands.
+    OPENBLAS_CORETYPE stands. The loop is one thread, and its products are small: more threads only wait for each other.
     """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     needed = {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd"}
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as info:

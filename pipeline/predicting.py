@@ -85,7 +85,7 @@ class Predictor:
             self.neighbours = np.pad(self.neighbours, ((0, missing), (0, 0)), constant_values=-1)
 
     def expected(self, n: int) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """Return what was forecast for the frame that comes now: [n, C] values (NaN: nothing known) and their spread."""
+        """Return what was forecast for the coming frame: [n, C] values (NaN: nothing known) and their spread."""
         return self.state["forecast"][:n, :, 0], self.state["spread"][:n, :, 0]
 
     def forecast(self, n: int) -> tuple[NDArray[np.float64], NDArray[np.float32]]:

@@ -54,8 +54,9 @@ def main(args: argparse.Namespace) -> int:
     report = learned.report
     verdict = "put in charge" if report.worthwhile else "kept, not in charge: the linear forecast alone is as good"
     console.print(
-        f"{version}: {report.gain:+.1%} against the linear forecast on the newest {stream_config.model.train.validation:.0%}"
-        f" ({report.epochs} epochs, {report.seconds:.0f} s on {report.device}); {verdict}",
+        f"{version}: {report.gain:+.1%} against the linear forecast on the newest"
+        f" {stream_config.model.train.validation:.0%} ({report.epochs} epochs,"
+        f" {report.seconds:.0f} s on {report.device}); {verdict}",
         markup=False,
         highlight=False,
         soft_wrap=True,

@@ -23,10 +23,10 @@ def raised(
     entity: str = "harbour",
     stream: str = "air",
     alert: bool = True,
-    alerted_h: float | None = None,
+    told_h: float | None = None,
 ) -> Raised:
-    alerted = None if alerted_h is None else round(alerted_h * HOUR)
-    return Raised(f"{stream}{entity}{kind}{opened_h}", stream, entity, kind, round(opened_h * HOUR), alert, alerted)
+    told = () if told_h is None else (round(told_h * HOUR),)
+    return Raised(f"{stream}{entity}{kind}{opened_h}", stream, entity, kind, round(opened_h * HOUR), alert, told)
 
 
 def test_first_counting_incident_finds_the_fault() -> None:
@@ -57,7 +57,7 @@ def test_bounds_count() -> None:
 
 def test_a_watch_that_becomes_an_alert_during_the_fault_counts() -> None:
     """Protects growing incidents: opened as a false watch before the fault, it finds the fault by alerting in it."""
-    grown = raised(98, alerted_h=101)
+    grown = raised(98, told_h=101)
     reckoning = reckon([grown], [fault()])
     assert reckoning.verdicts[0].delay_s == 3600.0
 
