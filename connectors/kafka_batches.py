@@ -11,14 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
+from kafka.errors import UnsupportedCodecError
 from numba import njit
 from numpy.typing import NDArray
 
 from connectors.base import RecordBlock, TopicPartition
-from connectors.errors import DamagedRecords
+from connectors.errors import DamagedRecords, Misconfigured
+from connectors.kafka_keys import Keys, Spans
 
 OFFSET, TIME, KEY_START, KEY_END, VALUE_START, VALUE_END, HEADER_START, HEADER_COUNT, RECORD_END = range(9)
 """Columns of a batch's index. An END of -1 is a null key or value."""
@@ -45,7 +48,7 @@ class DamagedBatch(DamagedRecords):
         self.next_offset = next_offset
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _varint(buffer: NDArray[np.uint8], position: int, end: int) -> tuple[np.int64, int]:
     """Return the zigzag varint at ``position`` and where it ends; the end is -1 when it is cut off or too long."""
     value = np.uint64(0)
@@ -60,7 +63,7 @@ def _varint(buffer: NDArray[np.uint8], position: int, end: int) -> tuple[np.int6
     return np.int64(0), -1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def _span(buffer: NDArray[np.uint8], position: int, end: int) -> tuple[int, int, int]:
     """Return start and end (-1: null) of the bytes whose length is at ``position``, and what follows (-1: damaged)."""
     length, start = _varint(buffer, position, end)
@@ -130,10 +133,10 @@ def read_headers(data: bytes, start: int, count: int, end: int) -> list[tuple[st
 
 @dataclass(slots=True)
 class Columns:
-    """The records of one batch, or of several in a row."""
+    """The records of one batch."""
 
     values: list[bytes | None]
-    keys: list[bytes | None] | None
+    keys: Spans
     offsets: NDArray[np.int64]
     timestamps_ms: NDArray[np.int64]
     headers: dict[int, list[tuple[str, bytes]]] | None
@@ -174,6 +177,7 @@ class RawBatch:
 
         Raises:
             DamagedBatch: if the records do not uncompress, or do not fill the batch exactly.
+            Misconfigured: if the library that uncompresses them is not installed.
         """
         data = self._uncompressed()
         # A count that the bytes cannot hold must not decide how much memory is taken.
@@ -185,18 +189,22 @@ class RawBatch:
             raise self._damaged("its records have no valid structure")
         if self._batch.timestamp_type == LOG_APPEND_TIME:
             index[:, TIME] = self.last_ms  # [n, 9]; the broker's clock stands in the header only
-        index = index[np.searchsorted(index[:, OFFSET], self._min_offset) :]
+        if self._batch.base_offset < self._min_offset:
+            index = index[np.searchsorted(index[:, OFFSET], self._min_offset) :]
         return Columns(
             values=_slices(data, index[:, VALUE_START], index[:, VALUE_END]),
-            keys=_slices(data, index[:, KEY_START], index[:, KEY_END]) if (index[:, KEY_END] >= 0).any() else None,
-            offsets=index[:, OFFSET].copy(),
-            timestamps_ms=index[:, TIME].copy(),
+            keys=Spans(data, index[:, KEY_START], index[:, KEY_END]),
+            offsets=index[:, OFFSET],
+            timestamps_ms=index[:, TIME],
             headers=self._headers(data, index),
         )
 
     def _uncompressed(self) -> bytes:
         try:
             self._batch._maybe_uncompress()
+        except UnsupportedCodecError as error:
+            where = f"{self.partition.topic}-{self.partition.partition} at offset {self.start_offset}"
+            raise Misconfigured(f"{where}: {error}; install the library (snappy: python-snappy)") from error
         except Exception as error:  # each codec raises its own
             raise self._damaged(f"it does not uncompress: {error}") from error
         return bytes(memoryview(self._batch._buffer)[self._batch._pos :])
@@ -215,9 +223,10 @@ class RawBatch:
 
 
 def _slices(data: bytes, start: NDArray[np.int64], end: NDArray[np.int64]) -> list[bytes | None]:
-    if len(end) and end.min() < 0:
-        return [data[a:b] if b >= 0 else None for a, b in zip(start.tolist(), end.tolist(), strict=True)]
-    return [data[a:b] for a, b in zip(start.tolist(), end.tolist(), strict=True)]
+    ends = end.tolist()
+    if -1 in ends:
+        return [data[a:b] if b >= 0 else None for a, b in zip(start.tolist(), ends, strict=True)]
+    return [data[a:b] for a, b in zip(start.tolist(), ends, strict=True)]
 
 
 class PlainRecords:
@@ -241,7 +250,7 @@ class PlainRecords:
         headers = {i: [(k, v or b"") for k, v in r.headers] for i, r in enumerate(records) if r.headers}
         return Columns(
             values=[record.value for record in records],
-            keys=[record.key for record in records] if any(record.key is not None for record in records) else None,
+            keys=_spans([record.key for record in records]),
             offsets=np.array([record.offset for record in records], np.int64),
             timestamps_ms=np.array([record.timestamp for record in records], np.int64),
             headers=headers or None,
@@ -250,9 +259,6 @@ class PlainRecords:
 
 def merge(partition: TopicPartition, parts: Sequence[Columns], next_offset: int) -> RecordBlock:
     """Return batches that follow each other as one block, so that what comes later pays once for them."""
-    keys: list[bytes | None] | None = None
-    if any(part.keys is not None for part in parts):
-        keys = [key for part in parts for key in (part.keys or [None] * len(part.values))]
     headers: dict[int, list[tuple[str, bytes]]] = {}
     start = 0
     for part in parts:
@@ -261,17 +267,23 @@ def merge(partition: TopicPartition, parts: Sequence[Columns], next_offset: int)
     return RecordBlock(
         topic=partition.topic,
         partition=partition.partition,
-        values=parts[0].values if len(parts) == 1 else [value for part in parts for value in part.values],
+        values=list(chain.from_iterable(part.values for part in parts)),
         offsets=np.concatenate([part.offsets for part in parts]),
         timestamps_ms=np.concatenate([part.timestamps_ms for part in parts]),
         next_offset=next_offset,
-        keys=keys,
+        keys=Keys([part.keys for part in parts]) if any(part.keys.any() for part in parts) else None,
         headers=headers or None,
     )
 
 
+def _spans(keys: Sequence[bytes | None]) -> Spans:
+    end = np.cumsum([len(key or b"") for key in keys], dtype=np.int64)
+    start = np.concatenate([[0], end[:-1]])
+    return Spans(b"".join(key or b"" for key in keys), start, np.where([key is None for key in keys], -1, end))
+
+
 def warm_up() -> None:
     """Compile the index loop. Call before joining a group: a first compilation takes seconds."""
-    index_records(np.zeros(0, np.uint8), 0, 0, 0, np.empty((0, 9), np.int64))
-    read_headers(b"", 0, 0, 0)
-    _span(np.zeros(1, np.uint8), 0, 1)
+    data = bytes(1)  # read-only, as fetched records are: to the compiler an array that may be written is another type
+    index_records(np.frombuffer(data, np.uint8), 0, 0, 0, np.empty((0, 9), np.int64))
+    read_headers(data, 0, 1, 1)

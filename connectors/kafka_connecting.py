@@ -12,12 +12,16 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import kafka.errors as kafka_errors
+from kafka import KafkaConsumer, KafkaProducer
+from kafka.admin import KafkaAdminClient
 from kafka.net.compat import KafkaNetClient
 
 from connectors.errors import ConnectorError, Misconfigured
 
 Settings = Mapping[str, Any]
 """kafka-python's own settings by their own names, passed through: security, sizes, ``api_version``."""
+
+CLIENTS: tuple[Any, ...] = (KafkaConsumer, KafkaProducer, KafkaAdminClient)
 
 Client = TypeVar("Client")
 
@@ -51,6 +55,17 @@ def translated(unavailable: type[ConnectorError], doing: str) -> Iterator[None]:
         raise Misconfigured(f"{doing}: {error}") from error
     except (kafka_errors.KafkaError, OSError) as error:
         raise unavailable(f"{doing}: {error}") from error
+
+
+def settings_for(client: Any, settings: Settings) -> dict[str, Any]:
+    """Return those of ``settings`` that ``client``, one of kafka-python's classes, knows.
+
+    One set of settings serves consumers, producers and the admin client; ``Misconfigured`` if none knows a name.
+    """
+    unknown = sorted(name for name in settings if not any(name in one.DEFAULT_CONFIG for one in CLIENTS))
+    if unknown:
+        raise Misconfigured(f"kafka-python knows no setting {', '.join(unknown)}: correct the name, or take it out")
+    return {name: value for name, value in settings.items() if name in client.DEFAULT_CONFIG}
 
 
 def server_addresses(bootstrap_servers: str | Sequence[str]) -> list[tuple[str, int]]:
@@ -116,10 +131,10 @@ def opened(
             if hasattr(client, "bootstrap"):
                 client.bootstrap(timeout_ms=left_ms)  # a given api_version lets the constructor skip this
             return client
-    except ConnectorError as error:
+    except BaseException as error:
         for net in nets:
             net.close()
-        if error.retriable:
+        if isinstance(error, ConnectorError) and error.retriable:
             raise unavailable(_refused(address, settings)) from error
         raise
 

@@ -18,9 +18,9 @@ from kafka.structs import OffsetAndMetadata
 from kafka.structs import TopicPartition as KafkaPartition
 
 from connectors.base import TopicPartition
-from connectors.errors import SourceUnavailable
+from connectors.errors import DamagedRecords, SourceUnavailable
 from connectors.kafka_batches import PlainRecords, RawBatch, warm_up
-from connectors.kafka_connecting import Settings, opened, translated
+from connectors.kafka_connecting import Settings, listening, opened, settings_for, translated
 from connectors.kafka_fetching import install, missing_hooks
 
 log = structlog.get_logger(__name__)
@@ -31,15 +31,21 @@ Change = tuple[set[TopicPartition], set[TopicPartition]]
 RAW_BATCHES_PER_POLL = 100_000
 """All that was fetched: a smaller poll would serve one partition to its end before the next."""
 
-GROUP_SETTINGS: dict[str, Any] = {
-    "enable_auto_commit": False,
-    "isolation_level": "read_committed",  # also what makes offsets of open transactions invisible
+CHOSEN_SETTINGS: dict[str, Any] = {
     "auto_offset_reset": "earliest",
-    "partition_assignment_strategy": [CooperativeStickyAssignor],
     "check_crcs": True,
     "allow_auto_create_topics": False,
     "reconnect_backoff_max_ms": 2000,  # the default of 30 s would add itself to every outage
 }
+REQUIRED_SETTINGS: dict[str, Any] = {
+    "enable_auto_commit": False,
+    "isolation_level": "read_committed",  # also what makes offsets of open transactions invisible
+    # Eager ones revoke all and give it back with positions kept, behind which our queues were dropped: a gap.
+    "partition_assignment_strategy": [CooperativeStickyAssignor],
+    "key_deserializer": None,  # one that raises would make kafka-python spin
+    "value_deserializer": None,
+}
+"""What a source's promises rest on; no setting overrides it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,7 @@ class Patience:
 
 
 class _RebalanceLog(ConsumerRebalanceListener):
-    """Notes what changed. Runs on kafka-python's IO thread: it must not block, and an exception would break ``poll``."""
+    """Notes what changed. Runs on kafka-python's IO thread: it must not block, and raising would break ``poll``."""
 
     def __init__(self) -> None:
         self.changes: deque[Change] = deque()
@@ -93,12 +99,13 @@ class GroupConsumer:
         self._raw_comes = False
         self._told = False
         self._patience = patience
-        self._settings = {**GROUP_SETTINGS, "group_id": group_id, **settings}
+        wanted = settings_for(KafkaConsumer, settings)
+        self._settings = {**CHOSEN_SETTINGS, "group_id": group_id, **wanted, **REQUIRED_SETTINGS}
         self._rebalances = _RebalanceLog()
         self._consumer: Any = None
 
     def connected(self) -> Any:
-        """Return the consumer, connected and subscribed. Raises ``SourceUnavailable`` when no broker answers in time."""
+        """Return the consumer, connected and subscribed; ``SourceUnavailable`` when no broker answers in time."""
         if self._consumer is None:
             if self._raw:
                 warm_up()  # a group must not wait for a compilation
@@ -120,15 +127,16 @@ class GroupConsumer:
         return False
 
     def poll(self, timeout_s: float, max_records: int) -> dict[TopicPartition, list[RawBatch | PlainRecords]]:
-        """Return what was fetched since; waits only when there is nothing. ``max_records`` binds the plain path alone."""
+        """Return what was fetched; waits only when there is nothing. ``max_records`` binds the plain path alone."""
         limit = RAW_BATCHES_PER_POLL if self._raw_comes else max_records
         try:
             with translated(SourceUnavailable, f"polling {', '.join(self._topics)}"):
                 fetched = self.connected().poll(timeout_ms=int(timeout_s * 1000), max_records=limit)
         except SourceUnavailable as error:
             if isinstance(error.__cause__, CorruptRecordError):
-                # Comes only without our hook: kafka-python would spin in its next poll for ever, so this consumer is done.
+                # Comes only without our hook. kafka-python's next poll would spin for ever: this consumer is done.
                 self.give_up()
+                raise DamagedRecords(str(error)) from error
             raise
         found = {TopicPartition(*p): items for p, items in fetched.items()}
         return found if self._raw_comes else {p: [PlainRecords(p, items)] for p, items in found.items()}
@@ -144,13 +152,19 @@ class GroupConsumer:
 
     def end(self, partition: TopicPartition) -> int | None:
         """Return the end of an assigned partition as of the last fetch, None before the first."""
-        return self._consumer.highwater(KafkaPartition(*partition))
+        known = self._consumer is not None and KafkaPartition(*partition) in self._consumer.assignment()
+        return self._consumer.highwater(KafkaPartition(*partition)) if known else None
 
     def position(self, partition: TopicPartition) -> int | None:
         """Return what is fetched next, where that is known; kafka-python's public ``position`` may ask the broker."""
         subscription = getattr(self._consumer, "_subscription", None)
         state = getattr(subscription, "assignment", {}).get(KafkaPartition(*partition))
-        return None if state is None or state.position is None else state.position.offset
+        return None if state is None or state.position is None else int(state.position.offset)
+
+    def require_broker(self, timeout_s: float) -> None:
+        """Raise ``SourceUnavailable`` when no broker takes a connection: to be asked while no partition is ours."""
+        if listening(self._servers, timeout_s) is None:
+            raise SourceUnavailable(f"no broker listens at {self._servers}")
 
     def ask_ends(self, partitions: Iterable[TopicPartition], timeout_s: float) -> dict[TopicPartition, int]:
         """Return the true ends (for committed readers) from the broker."""
@@ -177,13 +191,13 @@ class GroupConsumer:
 
     def give_up(self) -> None:
         """Drop the connection. To those who listen its partitions are revoked; the next call joins the group anew."""
-        lost = self.assignment()
+        lost, untold = self.assignment(), self.take_changes()
         try:
             self.close()
         except SourceUnavailable as error:
             log.info("closing the consumer failed", error=str(error))
-        self._rebalances.changes.clear()
-        self._rebalances.on_partitions_lost(lost)
+        self._rebalances.changes.clear()  # closing may have said that the partitions went, or not: it is said here
+        self._rebalances.changes.extend([*untold, (lost, set())])
 
     def close(self) -> None:
         """Leave the group; nothing is committed."""

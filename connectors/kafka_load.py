@@ -10,7 +10,9 @@ from kafka import KafkaConsumer
 from kafka.structs import TopicPartition
 
 
-def fill(bootstrap_servers: str, topic: str, records: Iterable[tuple[bytes, bytes, int]], batch_bytes: int = 16384) -> int:
+def fill(
+    bootstrap_servers: str, topic: str, records: Iterable[tuple[bytes, bytes, int]], batch_bytes: int = 16384
+) -> int:
     """Write (key, value, partition) records with batches of at most ``batch_bytes``; return how many."""
     producer = Producer(
         {
@@ -45,17 +47,18 @@ def bare_consume(bootstrap_servers: str, topic: str, partitions: Sequence[int], 
     )
     try:
         consumer.assign([TopicPartition(topic, p) for p in partitions])
-        count = 0
-        started = 0.0
+        # Connecting and the first fetch are not what is measured.
+        first = count = _polled(consumer)
+        started = time.perf_counter()
         while count < records:
-            polled = consumer.poll(timeout_ms=1000, max_records=2000)
-            if not started and polled:
-                started = time.perf_counter()  # connecting and the first fetch are not what is measured
-                continue_from = sum(len(r) for r in polled.values())
-                count += continue_from
-                first = continue_from
-                continue
-            count += sum(len(r) for r in polled.values())
+            count += _polled(consumer)
         return (count - first) / (time.perf_counter() - started)
     finally:
         consumer.close()
+
+
+def _polled(consumer: KafkaConsumer) -> int:
+    polled = consumer.poll(timeout_ms=30_000, max_records=2000)
+    if not polled:
+        raise RuntimeError("no more records came within 30 s: the topic holds fewer than were asked for")
+    return sum(len(records) for records in polled.values())

@@ -27,15 +27,27 @@ class ProgressWatch:
         self._stalled_after_s = stalled_after_s
         self._progress: dict[TopicPartition, _Progress] = {}
         self._asked_at_s = float("-inf")
+        self._without_since_s: float | None = None
 
     def observe(self, positions: Mapping[TopicPartition, int], now_s: float) -> None:
-        """Note where the assigned partitions stand; forget all others."""
+        """Note where the assigned partitions stand (-1: not known yet); forget all others."""
+        if positions:
+            self._without_since_s = None
+        elif self._without_since_s is None:
+            self._without_since_s = now_s
         for partition in self._progress.keys() - positions.keys():
             del self._progress[partition]
         for partition, position in positions.items():
             known = self._progress.get(partition)
             if known is None or known.position != position:
                 self._progress[partition] = _Progress(position, now_s)
+
+    def without_partitions(self, now_s: float) -> bool:
+        """Return True when nothing was assigned for so long that the broker may be away; then not for as long again."""
+        if self._without_since_s is None or now_s - self._without_since_s < self._quiet_after_s:
+            return False
+        self._without_since_s = now_s
+        return True
 
     def quiet(self, now_s: float) -> set[TopicPartition]:
         """Return partitions whose true end should be asked for now; empty while it was asked a short time ago."""

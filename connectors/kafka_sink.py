@@ -17,7 +17,7 @@ import structlog
 from kafka import KafkaProducer
 
 from connectors.errors import ConnectorError, SinkUnavailable
-from connectors.kafka_connecting import Settings, opened, translated
+from connectors.kafka_connecting import Settings, opened, settings_for, translated
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +29,7 @@ _PRODUCER_SETTINGS: dict[str, Any] = {
     "linger_ms": 5,
     "request_timeout_ms": 5_000,
     "delivery_timeout_ms": 15_000,  # must exceed linger and request time-out together
+    "max_block_ms": 3_000,  # how long one send may wait for metadata; the default of 60 s would stop the caller's loop
 }
 
 
@@ -66,19 +67,24 @@ class KafkaSink:
         """
         self.topic = topic
         self._servers = bootstrap_servers
-        known = {name: value for name, value in (settings or {}).items() if name in KafkaProducer.DEFAULT_CONFIG}
-        self._settings = _PRODUCER_SETTINGS | known
+        self._settings = _PRODUCER_SETTINGS | settings_for(KafkaProducer, settings or {})
         self._connect_s = connect_s
         self._producer: Any = None
         self._waiting: deque[_Message] = deque()
 
-    def __len__(self) -> int:
-        """Return how many messages are not acknowledged yet."""
+    @property
+    def waiting(self) -> int:
+        """How many messages are not acknowledged yet."""
         return len(self._waiting)
 
     def send(self, key: str, value: bytes, headers: Sequence[tuple[str, bytes]] = ()) -> None:
-        """Accept one message; it is on its way at once when the broker is there."""
-        message = _Message(key.encode("utf-8", "replace"), value, list(headers))
+        """Accept one message; it is on its way at once when the broker is there.
+
+        Names that no UTF-8 can hold (a lone surrogate out of somebody's JSON) are sent with it escaped, so that
+        different keys stay different.
+        """
+        named = [(_utf8(name).decode(), content) for name, content in headers]
+        message = _Message(_utf8(key), value, named)
         self._waiting.append(message)
         if self._producer is not None:
             try:
@@ -136,3 +142,7 @@ class KafkaSink:
             message.future = None
         if producer is not None:
             producer.close(timeout=0.5)
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")

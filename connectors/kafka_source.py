@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import structlog
 
 from connectors.base import RecordBlock, TopicPartition
-from connectors.errors import SourceUnavailable
+from connectors.errors import Misconfigured, SourceUnavailable
 from connectors.kafka_batches import Columns, DamagedBatch, PlainRecords, RawBatch, merge
 from connectors.kafka_connecting import Settings
 from connectors.kafka_consumer import GroupConsumer, Patience
@@ -30,7 +30,7 @@ class KafkaSource:
 
     The constructor does not touch the network: the first call that needs the broker connects. Records of aborted
     transactions never come. Within one ``poll`` there is one block a partition; from one poll to the next no partition
-    gets ahead of another in record time. After ``DamagedRecords``, ``poll`` raises again until that partition was sought.
+    gets ahead of another in record time. After ``DamagedBatch``, ``poll`` raises again until that partition was sought.
     """
 
     def __init__(
@@ -67,10 +67,14 @@ class KafkaSource:
         self._callback: RebalanceCallback = lambda revoked, assigned: None
         self._queues: PartitionQueues[RawBatch | PlainRecords] = PartitionQueues()
         self._empty_since: dict[TopicPartition, float] = {}
+        self._damaged: dict[TopicPartition, DamagedBatch] = {}
         self._watch = ProgressWatch(patience.quiet_s, patience.stalled_s)
 
     def poll(self, timeout_s: float) -> list[RecordBlock]:
-        """Return what has come, one block a partition; see ``Source.poll``. Only the first connection may take longer.
+        """Return what has come, one block a partition; see ``Source.poll``.
+
+        Connecting may take longer than ``timeout_s``, and so may, by 0.2 s, the question whether the broker is there
+        that a partition's long silence raises.
 
         Raises:
             SourceUnavailable: if no broker answers, or a partition stands still; poll again.
@@ -83,6 +87,8 @@ class KafkaSource:
             self._fetch(max(0.0, deadline - self._clock()))
             self._check_progress(deadline)
             blocks = self._hand_out()
+            if not blocks:
+                self._raise_damaged()
             if blocks or self._clock() >= deadline:
                 return blocks
 
@@ -99,9 +105,13 @@ class KafkaSource:
         return self._consumer.committed(partition)
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
-        """Go on reading ``partition`` at ``offset``; what was fetched is dropped. ValueError when it is not assigned."""
+        """Go on reading ``partition`` at ``offset``; what was fetched is dropped.
+
+        Raises:
+            ValueError: if the partition is not assigned, or the offset negative.
+        """
         self._consumer.seek(partition, offset)
-        self._queues.drop(partition)
+        self._drop(partition)
 
     def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Commit ``offsets``; those of partitions that were taken away meanwhile are left to their new owner."""
@@ -138,11 +148,14 @@ class KafkaSource:
         if self._queues.size_bytes < self._max_queue_bytes:
             if self._queues:
                 wait_s = 0.0 if self._something_ready() else min(wait_s, HELD_BACK_WAIT_S)
-            fetched = self._consumer.poll(wait_s, self._max_records)
+            try:
+                fetched = self._consumer.poll(wait_s, self._max_records)
+            except DamagedBatch as error:
+                self._damaged[error.partition] = error  # what lies before it may still wait here, and comes first
         changes = self._consumer.take_changes()
         for revoked, _ in changes:
             for partition in revoked:
-                self._queues.drop(partition)
+                self._drop(partition)
         assigned = self.assignment()
         for partition in fetched.keys() & assigned:
             for batch in fetched[partition]:
@@ -151,6 +164,18 @@ class KafkaSource:
         for revoked, new in changes:
             log.info("partitions changed", revoked=len(revoked), assigned=len(new))
             self._callback(revoked, new)
+
+    def _drop(self, partition: TopicPartition) -> None:
+        """Forget what is known of ``partition``: whatever lies where it goes on is waited for anew."""
+        self._queues.drop(partition)
+        self._empty_since.pop(partition, None)
+        self._damaged.pop(partition, None)
+
+    def _raise_damaged(self) -> None:
+        """Raise for a partition whose records before the damage were all handed out."""
+        for partition, error in self._damaged.items():
+            if self._queues.head(partition) is None:
+                raise error
 
     def _note_empty(self, assigned: set[TopicPartition]) -> None:
         """Keep the time since when each assigned partition has nothing queued."""
@@ -162,11 +187,14 @@ class KafkaSource:
         """Raise ``SourceUnavailable`` when the broker does not answer, or a partition stands still before its end."""
         now = self._clock()
         positions = {p: self._consumer.position(p) for p in self.assignment()}
-        self._watch.observe({p: position for p, position in positions.items() if position is not None}, now)
+        self._watch.observe({p: -1 if position is None else position for p, position in positions.items()}, now)
+        timeout_s = min(1.0, max(0.2, deadline - now))
+        if self._watch.without_partitions(now):
+            self._consumer.require_broker(timeout_s)
         quiet = self._watch.quiet(now)
         if not quiet:
             return
-        ends = self._consumer.ask_ends(quiet, timeout_s=min(1.0, max(0.2, deadline - now)))
+        ends = self._consumer.ask_ends(quiet, timeout_s)
         stalled = self._watch.stalled(ends, now)
         if stalled:
             where = ", ".join(f"{p.topic}-{p.partition} at {at} of {end}" for p, (at, end) in stalled.items())
@@ -204,16 +232,16 @@ class KafkaSource:
         return head.start_offset if head is not None else self._consumer.position(partition)
 
     def _hand_out(self) -> list[RecordBlock]:
-        """Take batches from the queues and make blocks; from the first damaged batch on they stay queued."""
+        """Take batches from the queues and make blocks; from the first unreadable batch on they stay queued."""
         taken = self._queues.take(self._max_records, self._horizon_ms())
         blocks: list[RecordBlock] = []
-        damaged: DamagedBatch | None = None
+        damaged: DamagedBatch | Misconfigured | None = None
         for partition, batches in taken.items():
             parts: list[Columns] = []
             if damaged is None:
                 try:
                     parts.extend(batch.columns() for batch in batches)
-                except DamagedBatch as error:
+                except (DamagedBatch, Misconfigured) as error:
                     damaged = error
             if parts:
                 blocks.append(merge(partition, parts, batches[len(parts) - 1].next_offset))

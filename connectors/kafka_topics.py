@@ -10,7 +10,7 @@ from kafka.admin import KafkaAdminClient
 from kafka.errors import TopicAlreadyExistsError
 
 from connectors.errors import Misconfigured, SourceUnavailable
-from connectors.kafka_connecting import Settings, opened, translated
+from connectors.kafka_connecting import Settings, opened, settings_for, translated
 
 
 def ensure_topics(
@@ -61,7 +61,7 @@ def require_topics(
 
 
 def _admin(bootstrap_servers: str | Sequence[str], timeout_s: float, settings: dict[str, Any]) -> Any:
-    wanted = {name: value for name, value in settings.items() if name in KafkaAdminClient.DEFAULT_CONFIG}
+    wanted = settings_for(KafkaAdminClient, settings)
     return opened(KafkaAdminClient, bootstrap_servers, timeout_s, SourceUnavailable, wanted)
 
 
@@ -80,7 +80,7 @@ def _create(admin: Any, name: str, partitions: int, replication_factor: int, tim
 def _touch(
     bootstrap_servers: str | Sequence[str], topics: Mapping[str, int], timeout_s: float, settings: dict[str, Any]
 ) -> None:
-    wanted = {name: value for name, value in settings.items() if name in KafkaProducer.DEFAULT_CONFIG}
+    wanted = settings_for(KafkaProducer, settings)
     producer = opened(KafkaProducer, bootstrap_servers, timeout_s, SourceUnavailable, wanted)
     try:
         for name in topics:
