@@ -1,0 +1,7 @@
+"""Brokers, shared by the tests of the Kafka connectors."""
+
+from __future__ import annotations
+
+from tests.kafka_broker import embedded, real_kafka
+
+__all__ = ["embedded", "real_kafka"]
