@@ -46,6 +46,9 @@ from pipeline.windowing import Windows
 
 log = structlog.get_logger("vedette.build")
 
+_MOST_NAMES = 50_000
+"""Channels and units that a decoder may learn from records: a bound on memory, far above what senders need."""
+
 Vocabularies = tuple[Vocabulary, Vocabulary, Vocabulary]
 """Entities, channels and units, as a decoder codes them."""
 
@@ -74,7 +77,12 @@ def build_daemon(
     from connectors.kafka_source import KafkaSource
 
     metrics = metrics or Metrics()
-    decoder = ReadingDecoder()
+    # What is configured is known from the start, so a flood of hostile names fills neither memory nor their places.
+    channels = [c for s in config.streams for c in s.channels]
+    decoder = ReadingDecoder(
+        channels=Vocabulary((c.name for c in channels), max_size=_MOST_NAMES),
+        units=Vocabulary(("", *(c.unit for c in channels)), max_size=_MOST_NAMES),
+    )
     vocabularies = (decoder.entities, decoder.channels, decoder.units)
     registry = Registry(config.models.directory)
     streams: dict[str, Stream] = {}
