@@ -183,10 +183,9 @@ def bench_restore(args: argparse.Namespace) -> dict[str, Any]:
 
 def bench_kafka(args: argparse.Namespace) -> dict[str, Any]:
     """Time the daemon over a real Kafka against a bare kafka-python consumer of the same topic, in the same run."""
-    _pin_to_one_core()
     from pipeline.bench_kafka import run
 
-    return run(args, _say)
+    return run(args, _say, _pin_to_one_core)
 
 
 def bench_detection(args: argparse.Namespace) -> dict[str, Any]:

@@ -32,7 +32,7 @@ _LIST = 50
 """Readings a message in the batched form."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class StampedSink:
     """A Kafka sink that notes when each alert was acknowledged, for the latency."""
 
@@ -57,10 +57,14 @@ class StampedSink:
         self.sink.close()
 
 
-def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
-    """Return the rates of both forms of messages and the latency from append to alert."""
+def run(args: argparse.Namespace, say: Callable[[str], None], pin: Callable[[], None]) -> dict[str, Any]:
+    """Return the rates of both forms of messages and the latency from append to alert.
+
+    ``pin`` keeps this process on one core; the broker, which is started before, has the others too.
+    """
     load = Load(entities=args.entities or 2000)
     with LocalKafka() as kafka:
+        pin()
         servers = kafka.bootstrap_servers
         ensure_topics(servers, {"single": PARTITIONS, "batched": PARTITIONS, "vedette.alerts": 1})
         ensure_topics(servers, {"live": PARTITIONS})
