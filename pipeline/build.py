@@ -19,6 +19,7 @@ from connectors.reading import Vocabulary
 from connectors.units import conversion
 from models.calibration import rows_per_alarm
 from models.detection import WITNESSES, Detector
+from models.online import OnlineDetector
 from models.registry import Registry, RegistryError
 from pipeline.alerting import Alerting, AnomalyPolicy
 from pipeline.casebook import StreamFacts, site_of
@@ -178,6 +179,7 @@ def build_stream(
         detector=Detector(
             capacity, len(channels), step_s, budget.events, budget.period_s, warmup_steps
         ),
+        cold_start=OnlineDetector(len(channels), 1.0 / rows_per_alarm(step_s, budget.events, budget.period_s)),
         alerting=Alerting(
             facts, channels, units, WITNESSES, 1.0 / rows_per_alarm(step_s, budget.events, budget.period_s),
             _anomaly_policy(config), capacity,

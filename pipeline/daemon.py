@@ -131,6 +131,7 @@ class Daemon:
         news = stream.revise(self.now_us()) + stream.watch_data(self.now_us())
         self.outputs.alerts(news)
         self.metrics.said(news)
+        self.metrics.so_far(stream.name, stream.revised_steps, stream.suppressed(), self.outputs.holding_back())
 
     def poll(self) -> list[RecordBlock]:
         """Return what came; waits a moment when nothing does, longer and longer while the source is away."""
@@ -142,7 +143,10 @@ class Daemon:
             return []
         except DamagedRecords as error:
             # The log itself is damaged there: going on silently would lose data, so a person has to decide.
-            raise Misconfigured(f"{error}; skip it with a new committed offset once you know why") from error
+            raise Misconfigured(
+                f"{error}; to go on behind it, stop all replicas, commit the next offset for the group and remove this"
+                " partition's checkpoints"
+            ) from error
         if blocks or self.source.assignment():
             if self._away_since_s is not None:
                 log.info("the source is back", after_s=round(self.monotonic() - self._away_since_s, 1))

@@ -55,6 +55,7 @@ class Metrics:
         self._stage_s: dict[str, float] = {}
         self._frames: dict[str, int] = {}
         self._readings_seen = 0
+        self._totals: dict[Counter, int] = {}
         self._open: dict[str, tuple[str, str, str]] = {}
         self._watermarks_us: dict[str, int] = {}
         self._assigned: set[TopicPartition] = set()
@@ -158,17 +159,20 @@ class Metrics:
                 now = self._open[message.incident_id] = (message.stream, str(message.kind), tier)
                 self._incidents.labels(*now).inc()
 
-    def revised(self, stream: str, count: int) -> None:
-        """Late readings changed closed steps."""
-        self._revised.labels(stream).inc(count)
+    def so_far(self, stream: str, revised: int, suppressed: Mapping[str, int], holding_back: bool) -> None:
+        """What a stream counts by itself, since the start: steps revised by late readings, and what was not said by
+        cause; and whether a flood of refused records is being held back."""
+        self._grow(self._revised.labels(stream), revised)
+        for reason, count in suppressed.items():
+            self._grow(self._suppressed.labels(stream, reason), count)
+        self._breaker.labels(stream).set(holding_back)
 
-    def suppressed(self, stream: str, reason: str, count: int = 1) -> None:
-        """Openings were held back; ``reason`` from a bounded set, such as maintenance or cooldown."""
-        self._suppressed.labels(stream, reason).inc(count)
-
-    def circuit_breaker(self, stream: str, is_open: bool) -> None:
-        """The circuit breaker against floods of bad records opened or closed."""
-        self._breaker.labels(stream).set(is_open)
+    def _grow(self, counter: Counter, total: int) -> None:
+        """Bring a counter up to ``total``."""
+        before = self._totals.get(counter, 0)
+        if total > before:
+            counter.inc(total - before)
+            self._totals[counter] = total
 
     def model(self, stream: str, model_version: str, previous: str | None = None) -> None:
         """A model took charge; ``previous`` is the one that it replaced."""

@@ -66,6 +66,10 @@ class Outputs:
             for sink in self._dead_letters:
                 sink.send(key, rejected.raw, headers)
 
+    def holding_back(self) -> bool:
+        """Return True while a flood of dead letters is being held back."""
+        return self._breaker is not None and self._breaker.open
+
     def flush(self) -> None:
         """Return when everything sent is durable; raise ``SinkUnavailable`` otherwise, with nothing dropped."""
         for sink in (*self._dead_letters, *self._scores, *self._alerts):
@@ -97,7 +101,7 @@ def _score_record(
         "step": frames.step,
         "time_us": frames.time_us,
         "status": str(frames.status),
-        "score": float(detection.score[row]),
+        "score": stream.shown_score(detection, row),
         "warming": bool(detection.warming[row]),
         "incident": int(stream.level(len(stream.entities))[row]),
         "observed": _finite(stream.channels, frames.values[row]),

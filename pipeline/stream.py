@@ -5,7 +5,7 @@ Legend: n entities in use, C channels, N horizons.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from connectors.base import RecordBlock
 from connectors.reading import ReadingBatch, Reason
 from models.detection import Detection, Detector
+from models.online import OnlineDetector
 from models.state import RowState
 from pipeline.alerting import Alerting
 from pipeline.casebook import Casebook
@@ -56,6 +57,7 @@ class Stages:
     watermarks: Watermarks
     predictor: Predictor
     detector: Detector
+    cold_start: OnlineDetector
     alerting: Alerting
     limits: Limits
     silence: Silence
@@ -102,6 +104,9 @@ class Stream:
         )
         self._past: deque[tuple[int, Expected]] = deque(maxlen=revise_steps)
         self._named = 0
+        self._cold_score: NDArray[np.float32] | None = None
+        self.revised_steps = 0
+        """Closed steps that late readings have changed so far."""
 
     @property
     def entities(self) -> list[str]:
@@ -156,7 +161,7 @@ class Stream:
     def score(self, frames: Frames, expected: Expected) -> Detection:
         """Return how odd the frame is; the detector learns from it after it has scored it."""
         n = len(frames.values)
-        return self.stages.detector.detect(
+        detection = self.stages.detector.detect(
             frames.values,
             frames.learn,
             expected.values,
@@ -165,6 +170,14 @@ class Stream:
             frames.step,
             self.stages.alerting.open_incident(n),
         )
+        self._cold_score = self._cold(frames, detection)
+        return detection
+
+    def shown_score(self, detection: Detection, row: int) -> float:
+        """Return the score that outputs show: the cold-start detector's while the entity is warming up."""
+        if detection.warming[row] and self._cold_score is not None:
+            return float(self._cold_score[row])
+        return float(detection.score[row])
 
     def alert(self, frames: Frames, expected: Expected, detection: Detection, now_us: int) -> list[AlertMessage]:
         """Return what there is to say about this frame; the incidents' life goes on."""
@@ -196,6 +209,7 @@ class Stream:
         stages = self.stages
         messages: list[AlertMessage] = []
         revisions = stages.windows.take_revisions()
+        self.revised_steps += len(revisions) // 2
         for outdated, new in zip(revisions[::2], revisions[1::2], strict=True):
             for part in (stages.limits, stages.silence, stages.stuck):
                 messages += part.revise(new, now_us)
@@ -253,6 +267,13 @@ class Stream:
     def leave_out(self, partition: int) -> None:
         """Let event time go on without a partition that has nothing to deliver; it counts again once it does."""
         self.stages.watermarks.remove(partition)
+
+    def suppressed(self) -> Counter[str]:
+        """Return how often something was not said so far, by cause."""
+        total: Counter[str] = Counter()
+        for book in self._books():
+            total += book.counts.suppressed
+        return total
 
     # ---- state ----
 
@@ -333,12 +354,21 @@ class Stream:
         for incidents in self._with_incidents().values():
             incidents.clear()
         self._past.clear()
+        self.stages.cold_start.forget(np.arange(len(self.entities)))
         self.predictor.forget_recent()
         self._named = 0
         for p, (meta, arrays) in kept.items():
             self.restore(p, meta, arrays)
 
     # ---- inner ----
+
+    def _cold(self, frames: Frames, detection: Detection) -> NDArray[np.float32] | None:
+        """Return [n] the cold-start detector's scores while any entity needs them; it learns afterwards."""
+        if not detection.warming.any() and len(self.stages.cold_start) == 0:
+            return None
+        scores = self.stages.cold_start.score_many(frames.values)
+        self.stages.cold_start.learn_many(frames.values, frames.learn, detection.warming)
+        return scores
 
     def _adopt(self, arrays: Mapping[str, NDArray[Any]], same_network: bool) -> None:
         """Make the saved arrays the state itself, without a copy: there are no other entities."""

@@ -148,9 +148,8 @@ def test_checkpoints_models_and_suppressions() -> None:
     metrics.checkpoint_unusable(Unusable.DAMAGED)
     metrics.model("air", "m1")
     metrics.model("air", "m2", previous="m1")
-    metrics.suppressed("air", "maintenance", 2)
-    metrics.revised("air", 3)
-    metrics.circuit_breaker("air", True)
+    metrics.so_far("air", 1, {"maintenance": 2}, False)
+    metrics.so_far("air", 3, {"maintenance": 2}, True)
     assert value(metrics, "vedette_checkpoint_size_bytes") == 1000
     assert value(metrics, "vedette_checkpoint_errors_total") == 1
     assert value(metrics, "vedette_checkpoints_unusable_total", reason="damaged") == 1
