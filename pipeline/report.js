@@ -296,7 +296,8 @@ function follow(reveal) {
   if (!place) place = start();
   const moved = place[0] !== state.stream || place[1] !== state.entity;
   [state.stream, state.entity] = place;
-  const worst = [...incidentsOf(...place)].sort((a, b) => b.tier - a.tier || (b.score || 0) - (a.score || 0))[0];
+  const shows = (i) => (i.moment && i.moment.attention ? 1 : 0);
+  const worst = [...incidentsOf(...place)].sort((a, b) => b.tier - a.tier || shows(b) - shows(a) || (b.score || 0) - (a.score || 0))[0];
   state.incident = incident ? incident.id : worst ? worst.id : null;
   byId("entity").value = JSON.stringify(place);
   if (moved) showSeries();
