@@ -285,3 +285,28 @@ def test_messages_are_values() -> None:
     copy = replace(opened, explanation=json.loads(json.dumps(opened.explanation)))
     take(subject, 1, [3.0])
     assert opened == copy
+
+
+def test_an_open_alert_speaks_again_when_it_has_grown_by_half() -> None:
+    """Protects from a small alarm that hides the large one which follows while it is still open."""
+    subject = alerting()
+    said = take(subject, 0, [1.1], emitted=[0.0], alert=[1.1])
+    said += take(subject, 1, [1.5], emitted=[0.0], alert=[1.5])
+    assert phases(said) == [(Phase.OPENED, Tier.ALERT)]
+    said += take(subject, 2, [1.7], emitted=[0.0], alert=[1.7])
+    said += take(subject, 3, [2.4], emitted=[0.0], alert=[2.4])
+    assert phases(said) == [(Phase.OPENED, Tier.ALERT), (Phase.UPDATED, Tier.ALERT)]
+    assert len({m.incident_id for m in said}) == 1
+
+
+def test_an_alarm_that_rises_anew_opens_though_the_last_was_taken_for_the_new_normal() -> None:
+    """Protects from deafness: after a long incident has expired, the score may stay high while a new event comes."""
+    subject = alerting(AnomalyPolicy(LifePolicy(clear_after=3, max_steps=3)))
+    said = take(subject, 0, [1.2], emitted=[0.0], alert=[1.2])
+    for step in range(1, 4):
+        said += take(subject, step, [1.2], emitted=[0.0], alert=[1.2])
+    assert phases(said) == [(Phase.OPENED, Tier.ALERT), (Phase.RESOLVED, Tier.ALERT)]
+    said += take(subject, 4, [1.1], emitted=[0.0], alert=[0.9])
+    said += take(subject, 5, [1.6], emitted=[0.0], alert=[1.3])
+    assert [m.phase for m in said][2:] == [Phase.OPENED]
+    assert said[-1].incident_id != said[0].incident_id
