@@ -37,7 +37,10 @@ message.max.bytes=8388608
 
 
 class LocalKafka:
-    """Runs between ``start`` and ``close``; a context manager. ``stop`` and ``start`` again keep the data."""
+    """Runs between ``start`` and ``close``; a context manager. ``stop`` and ``start`` again keep the data.
+
+    ``data`` is the folder that holds a folder of log segments for each partition.
+    """
 
     def __init__(self, home: str | Path | None = None) -> None:
         """Prepare a broker from the Kafka at ``home``; None: at ``KAFKA_HOME``.
@@ -52,8 +55,8 @@ class LocalKafka:
         self._folder = tempfile.TemporaryDirectory(prefix="vedette-kafka-")
         self._port, controller = _free_port(), _free_port()
         self._properties = Path(self._folder.name) / "server.properties"
-        logs = Path(self._folder.name) / "logs"
-        self._properties.write_text(_PROPERTIES.format(port=self._port, controller=controller, logs=logs))
+        self.data = Path(self._folder.name) / "logs"
+        self._properties.write_text(_PROPERTIES.format(port=self._port, controller=controller, logs=self.data))
         self._process: subprocess.Popen[bytes] | None = None
         self._formatted = False
 
@@ -84,6 +87,11 @@ class LocalKafka:
                 self.stop()
                 raise SourceUnavailable(f"the local Kafka did not start:\n{tail}")
             time.sleep(0.1)
+
+    @property
+    def running(self) -> bool:
+        """Whether the broker was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
 
     def stop(self, timeout_s: float = 30.0) -> None:
         """End the broker; its data stay until ``close``."""

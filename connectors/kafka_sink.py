@@ -136,12 +136,24 @@ class KafkaSink:
             )
 
     def _discard(self) -> None:
-        """Throw the producer away; whatever it had not got through is nobody's again."""
+        """Throw the producer away; whatever it had not got through is nobody's again.
+
+        With records pending, kafka-python's ``close`` raises and leaves its thread sending them, so that thread is told
+        first to drop them.
+        """
         producer, self._producer = self._producer, None
         for message in self._waiting:
             message.future = None
-        if producer is not None:
-            producer.close(timeout=0.5)
+        if producer is None:
+            return
+        sender = getattr(producer, "_sender", None)
+        if sender is not None:
+            sender.force_close()
+        try:
+            with translated(SinkUnavailable, "closing the producer"):
+                producer.close(timeout=0.5)
+        except ConnectorError as error:
+            log.info("closing the producer failed", topic=self.topic, error=str(error))
 
 
 def _utf8(text: str) -> bytes:

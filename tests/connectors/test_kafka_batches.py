@@ -126,7 +126,7 @@ def test_what_does_not_uncompress_is_damaged(codec: str) -> None:
     data = batch(0, VARIED * 30, codec)
     data[SIZE_OF_HEADER:] = b"\x01" * (len(data) - SIZE_OF_HEADER)
     (one,) = raw_batches(bytes(checksummed(data)))
-    with pytest.raises(DamagedBatch, match="readings-2: .* does not uncompress"):
+    with pytest.raises(DamagedBatch, match=r"readings-2: .* does not uncompress"):
         one.columns()
 
 
@@ -138,7 +138,7 @@ def test_a_missing_codec_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
         raise UnsupportedCodecError("Libraries for snappy compression codec not found")
 
     monkeypatch.setattr(type(one._batch), "_assert_has_codec", refuse)
-    with pytest.raises(Misconfigured, match="readings-2 at offset 5: .*snappy.*install"):
+    with pytest.raises(Misconfigured, match=r"readings-2 at offset 5: .*snappy.*install"):
         one.columns()
 
 

@@ -104,7 +104,7 @@ def test_a_wrong_checksum_ends_the_fetch_and_says_where(kind: type[Any]) -> None
 
 def test_a_batch_too_short_to_be_one_is_damaged() -> None:
     """Protects from garbage where a batch should begin."""
-    with pytest.raises(DamagedBatch, match="at offset 9 .*minimum record overhead"):
+    with pytest.raises(DamagedBatch, match=r"at offset 9 .*minimum record overhead"):
         raw_batches(b"\0" * 11 + b"\x05" + b"\0" * 30, offset=9)
 
 
@@ -112,7 +112,7 @@ def test_old_formats_are_named() -> None:
     """Protects readers of logs from before Kafka 0.11 from records that are silently left out."""
     old = bytearray(batch(0, PAIR))
     old[16] = 1
-    with pytest.raises(DamagedBatch, match="format 1 is older than Kafka 0.11"):
+    with pytest.raises(DamagedBatch, match=r"format 1 is older than Kafka 0\.11"):
         raw_batches(bytes(old))
 
 
