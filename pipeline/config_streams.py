@@ -161,7 +161,8 @@ class StreamConfig(Section):
     step: PositiveDuration = Field(examples=["10m"])
     channels: tuple[ChannelConfig, ...] = Field(min_length=1, max_length=256, examples=[[{"name": "pm25"}]])
     grace: Duration = timedelta(seconds=30)
-    """How long a step waits for late readings before it closes."""
+    """How long a step waits for late readings before it closes. At zero the first reading that bears just the step's
+    end closes it for the others that do."""
     revise: Duration = timedelta(0)
     """How much later still a late reading re-opens its step; zero: it is counted and dropped."""
     max_ahead: PositiveDuration = timedelta(minutes=10)

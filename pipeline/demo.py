@@ -246,7 +246,7 @@ def _config_text(bootstrap_servers: str, out: Path, streams: Sequence[DemoStream
             f"  - name: {series.stream}",
             f"    topics: [{series.stream}]",
             f"    step: {round(series.step_s / 60)}m",
-            "    grace: 0s",
+            "    grace: 1m",
             "    idle_timeout: 10m",
             f"    silence_after: {'3h' if series.step_s >= 3600 else '1h'}",
             "    budget: 1 per 30d",
