@@ -13,8 +13,8 @@ from typing import Any
 import structlog
 from kafka import ConsumerRebalanceListener, KafkaConsumer
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
-from kafka.errors import CorruptRecordError
-from kafka.structs import OffsetAndMetadata
+from kafka.errors import CommitFailedError, CorruptRecordError, RebalanceInProgressError
+from kafka.structs import MemberState, OffsetAndMetadata
 from kafka.structs import TopicPartition as KafkaPartition
 
 from connectors.base import TopicPartition
@@ -31,11 +31,19 @@ Change = tuple[set[TopicPartition], set[TopicPartition]]
 RAW_BATCHES_PER_POLL = 100_000
 """All that was fetched: a smaller poll would serve one partition to its end before the next."""
 
+ANSWER_S = 0.5
+"""A healthy broker answers within this, once it has answered what stands before it on the connection."""
+
+REJOIN_WAIT_S = 1.0
+"""A rebalance gets this long within one poll. kafka-python forgets a join that completes between two of its polls and
+joins anew, so with polls that do not wait (records are queued) or hardly do, the whole group would never settle."""
+
 CHOSEN_SETTINGS: dict[str, Any] = {
     "auto_offset_reset": "earliest",
     "check_crcs": True,
     # Four of kafka-python's 1 MiB in one answer took half as long again: that much memory is mapped anew each time.
     "max_partition_fetch_bytes": 512 * 1024,
+    "fetch_max_wait_ms": 200,  # an answer that stands behind a waiting fetch comes that much later
     "allow_auto_create_topics": False,
     "retry_backoff_ms": 10,  # a poll shorter than this (by default 100) begins joining the group anew each time
     "reconnect_backoff_max_ms": 2000,  # the default of 30 s would add itself to every outage
@@ -130,10 +138,15 @@ class GroupConsumer:
         return False
 
     def poll(self, timeout_s: float, max_records: int) -> dict[TopicPartition, list[RawBatch | PlainRecords]]:
-        """Return what was fetched; waits only when there is nothing. ``max_records`` binds the plain path alone."""
+        """Return what was fetched; waits only when there is nothing, or the group rebalances (``REJOIN_WAIT_S``).
+
+        ``max_records`` binds the plain path alone.
+        """
         limit = RAW_BATCHES_PER_POLL if self._raw_comes else max_records
         try:
             with translated(SourceUnavailable, f"polling {', '.join(self._topics)}"):
+                if self.assignment() and self.connected().group_metadata().state != MemberState.STABLE:
+                    self._rejoin(REJOIN_WAIT_S)
                 fetched = self.connected().poll(timeout_ms=int(timeout_s * 1000), max_records=limit)
         except SourceUnavailable as error:
             if isinstance(error.__cause__, CorruptRecordError):
@@ -170,7 +183,12 @@ class GroupConsumer:
             raise SourceUnavailable(f"no broker listens at {self._servers}")
 
     def ask_ends(self, partitions: Iterable[TopicPartition], timeout_s: float) -> dict[TopicPartition, int]:
-        """Return the true ends (for committed readers) from the broker."""
+        """Return the true ends (for committed readers) from the broker.
+
+        The question stands behind a fetch that may wait for records: asked with less time than that, a healthy broker
+        without new records seems to be away.
+        """
+        timeout_s = max(timeout_s, self._settings["fetch_max_wait_ms"] / 1000 + ANSWER_S)
         with translated(SourceUnavailable, f"no answer from {self._servers}"):
             wanted = [KafkaPartition(*p) for p in partitions]
             ends = self.connected().end_offsets(wanted, timeout_ms=int(timeout_s * 1000))
@@ -183,10 +201,29 @@ class GroupConsumer:
             return self.connected().committed(KafkaPartition(*partition), timeout_ms=timeout_ms)
 
     def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Commit, and return when the broker has said so."""
-        wanted = {KafkaPartition(*p): OffsetAndMetadata(offset, "", -1) for p, offset in offsets.items()}
+        """Commit, and return when the broker has said so.
+
+        In the middle of a rebalance the group takes no commit, and whoever waits for one does not poll: so the
+        rebalance is brought to its end here. What it took away is left to its new owner; ``take_changes`` tells of it.
+        """
         with translated(SourceUnavailable, "committing offsets"):
+            try:
+                self._commit(offsets)
+            except (RebalanceInProgressError, CommitFailedError):
+                self._rejoin(self._patience.commit_s)
+                kept = self.assignment()
+                self._commit({p: offset for p, offset in offsets.items() if p in kept})
+
+    def _commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        wanted = {KafkaPartition(*p): OffsetAndMetadata(offset, "", -1) for p, offset in offsets.items()}
+        if wanted:
             self.connected().commit(wanted, timeout_ms=int(self._patience.commit_s * 1000))
+
+    def _rejoin(self, timeout_s: float) -> None:
+        """Let the group settle; fetches nothing. kafka-python's public ``poll`` would hand out records as well."""
+        coordinator = getattr(self.connected(), "_coordinator", None)
+        if coordinator is not None:
+            coordinator.poll(timeout_ms=int(timeout_s * 1000))
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """Fetch ``partition`` from ``offset`` on. ValueError when it is not assigned."""
