@@ -73,8 +73,8 @@ class KafkaSource:
     def poll(self, timeout_s: float) -> list[RecordBlock]:
         """Return what has come, one block a partition; see ``Source.poll``.
 
-        Connecting may take longer than ``timeout_s``, and so may, by 0.2 s, the question whether the broker is there
-        that a partition's long silence raises.
+        Connecting may take longer than ``timeout_s``, and so may, by up to a second, a rebalance of the group and the
+        question whether the broker is there that a partition's long silence raises.
 
         Raises:
             SourceUnavailable: if no broker answers, or a partition stands still; poll again.

@@ -34,6 +34,7 @@ from pipeline.exit_codes import OK, SOFTWARE
 from pipeline.found import Raised, Reckoning, budget_use, reckon
 from pipeline.incident import AlertMessage, Phase, Tier, decode, rfc3339
 from pipeline.logs import configure
+from pipeline.planted import FaultKind
 from pipeline.recording import Recorder
 from pipeline.report import SummaryRow, render
 from pipeline.retraining import InRunTraining
@@ -327,10 +328,15 @@ def _summary(config: Config, streams: Sequence[DemoStream], daemon: Daemon, resu
 
 def _cells(row: SummaryRow, part: Reckoning) -> dict[str, str]:
     origin = "simulated" if row.simulated else "real"
+    found = f"{row.found} of {row.known} planted"
+    if not row.simulated:
+        events = [v.found for v in part.verdicts if v.fault.kind is FaultKind.DOCUMENTED]
+        gaps = [v.found for v in part.verdicts if v.fault.kind is FaultKind.GAP]
+        found = f"{sum(events)} of {len(events)} documented, {sum(gaps)} of {len(gaps)} gaps"
     return {
         "stream": f"{row.stream} ({origin})",
         "incidents": str(row.incidents),
-        "found": f"{row.found} of {row.known} {'planted' if row.simulated else 'documented'}",
+        "found": found,
         "false alerts": f"{row.false_alerts} (budget {row.promised:.1f})",
         "false watches": str(len(part.false_watches)),
         "model": row.model,

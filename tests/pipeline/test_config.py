@@ -131,7 +131,11 @@ kafka:
         ("budget: rarely", "budget", "is not a false-alarm budget"),
         ("horizons: [2, 3]", "horizons[0]", "cannot come first"),
         ("horizons: []", "horizons", "too few"),
-        ("model: {hidden: 30, attention: {kind: multi_head, heads: 4}}", "model.attention.heads", "4 does not divide hidden, which is 30"),
+        (
+            "model: {hidden: 30, attention: {kind: multi_head, heads: 4}}",
+            "model.attention.heads",
+            "4 does not divide hidden, which is 30",
+        ),
         ("model: {attention: {kind: loud}}", "model.attention.kind", "is not one of the choices"),
         ("model: {attention: {seasonal_lags: [1m]}}", "model.attention.seasonal_lags[0]", "shorter than the step"),
         ("model: {neighbours: {map: {a: [a]}}}", "model.neighbours.map.a", "is its own neighbour"),
