@@ -22,6 +22,7 @@ from connectors.errors import DamagedRecords, SourceUnavailable
 from connectors.kafka_batches import PlainRecords, RawBatch, warm_up
 from connectors.kafka_connecting import Settings, listening, opened, settings_for, translated
 from connectors.kafka_fetching import install, missing_hooks
+from connectors.kafka_joining import keep_joins
 
 log = structlog.get_logger(__name__)
 
@@ -122,6 +123,7 @@ class GroupConsumer:
                 warm_up()  # a group must not wait for a compilation
             consumer = opened(KafkaConsumer, self._servers, self._patience.connect_s, SourceUnavailable, self._settings)
             self._raw_comes = self._install(consumer)
+            keep_joins(consumer)
             consumer.subscribe(topics=self._topics, listener=self._rebalances)
             self._consumer = consumer
         return self._consumer
