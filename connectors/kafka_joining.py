@@ -38,7 +38,7 @@ class _KeptJoin:
 def keep_joins(consumer: Any) -> None:
     """Put the guard into ``consumer``, unless its kafka-python is built in another way."""
     coordinator = getattr(consumer, "_coordinator", None)
-    if all(hasattr(coordinator, name) for name in HOOKS):
+    if coordinator is not None and all(hasattr(coordinator, name) for name in HOOKS):
         kept = _KeptJoin(coordinator)
         coordinator._do_join_and_sync_async = kept.join
         coordinator._on_join_complete_async = kept.complete
