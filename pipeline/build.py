@@ -14,6 +14,7 @@ import structlog
 
 from connectors.base import Sink
 from connectors.decoding import ReadingDecoder
+from connectors.errors import SourceUnavailable
 from connectors.json_lines import JsonLinesSink
 from connectors.reading import Vocabulary
 from connectors.units import conversion
@@ -134,6 +135,24 @@ def build_daemon(
         metrics,
         startup_timeout_s=config.startup_timeout.total_seconds(),
     )
+
+
+def require_topics_of(config: Config) -> None:
+    """Raise ``Misconfigured`` naming the topics that do not exist; say nothing when no broker can be asked now.
+
+    A consumer group would wait for a missing topic in silence, and alerts to one would never be acknowledged.
+    """
+    from connectors.kafka_topics import require_topics
+
+    settings = config.kafka.client_settings()
+    servers = settings.pop("bootstrap_servers")
+    outputs = config.outputs
+    wanted = [topic for stream in config.streams for topic in stream.topics]
+    wanted += [t for t in (outputs.alerts_topic, outputs.scores_topic, outputs.dead_letter_topic) if t is not None]
+    try:
+        require_topics(servers, wanted, settings=settings)
+    except SourceUnavailable as error:
+        log.warning("cannot ask for the topics yet", error=str(error))
 
 
 def build_stream(

@@ -298,7 +298,7 @@ class Daemon:
 
 def run(config: Config) -> int:
     """Run the daemon that ``config`` describes until SIGTERM or SIGINT; return the exit code."""
-    from pipeline.build import build_daemon
+    from pipeline.build import build_daemon, require_topics_of
     from pipeline.health import HealthServer
 
     metrics = Metrics(status=Status(config.stall_timeout.total_seconds()))
@@ -306,6 +306,7 @@ def run(config: Config) -> int:
     try:
         with HealthServer(metrics.status, metrics.registry, version(), host, port) as health:
             log.info("started", http=f"{host}:{health.port}", streams=[s.name for s in config.streams])
+            require_topics_of(config)
             daemon = build_daemon(config, metrics=metrics)
             _stop_on_signals(daemon, config.shutdown_timeout.total_seconds())
             return daemon.run()
