@@ -197,7 +197,8 @@ class StreamConfig(Section):
 
         The alert policy, budget, limits and maintenance may change without losing the state.
         """
-        shaping = self.model_dump(mode="json", include={"name", "topics", "step", "grace", "revise", "channels", "horizons", "model"})
+        fields = {"name", "topics", "step", "grace", "revise", "channels", "horizons", "model"}
+        shaping = self.model_dump(mode="json", include=fields)
         for channel in shaping["channels"]:
             del channel["limits"], channel["stuck"]
         del shaping["model"]["train"]
