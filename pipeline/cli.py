@@ -62,7 +62,10 @@ def parser() -> argparse.ArgumentParser:
     )
     whole.add_argument("--version", action=_Version, help="show the version and exit")
     commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_add_run, _add_check, _add_demo, _add_train, _add_backtest, _add_bench, _add_schema):
+    for add in (
+        _add_run, _add_check, _add_demo, _add_train, _add_models, _add_alerts, _add_history, _add_backtest, _add_bench,
+        _add_schema,
+    ):  # fmt: skip
         add(commands)
     return whole
 
@@ -89,6 +92,13 @@ def _command(commands: Commands, name: str, run: Callable[[argparse.Namespace], 
     return command
 
 
+def _group(commands: Commands, name: str, run: Callable[[argparse.Namespace], int], text: str) -> Commands:
+    """Return the place for a command's own commands, which are told apart by ``args.action``."""
+    return _command(commands, name, run, text).add_subparsers(
+        title="commands", metavar="COMMAND", required=True, dest="action"
+    )
+
+
 def _add_run(commands: Commands) -> None:
     command = _command(commands, "run", _run, "run the daemon until it is told to stop")
     command.add_argument("--config", required=True, metavar="FILE", help="the YAML file that says everything")
@@ -109,11 +119,89 @@ def _add_demo(commands: Commands) -> None:
 
 
 def _add_train(commands: Commands) -> None:
-    command = _command(commands, "train", _train, "train a stream's attention-LSTM and put it into the registry")
+    command = _command(commands, "train", _train, "train a stream's network, judge it, and let it take over if better")
     command.add_argument("--config", required=True, metavar="FILE", help="the YAML file that says everything")
-    command.add_argument("--stream", required=True, metavar="NAME", help="which of its streams")
-    command.add_argument("--data", required=True, metavar="FILE", help="history: CSV, CSV.gz or Parquet")
-    command.add_argument("--seed", type=_whole, default=0, help="of everything random (default: %(default)s)")
+    command.add_argument("--stream", metavar="NAME", help="which of its streams; may be left out where there is one")
+    command.add_argument("--data", metavar="FILE", help="a wide table instead of the history: CSV, CSV.gz or Parquet")
+    command.add_argument("--now", action="store_true", help="ask the running daemon to do it, and return at once")
+    command.add_argument("--judge", metavar="VERSION", help="train nothing; judge this version against the champion")
+    command.add_argument("--no-promote", action="store_true", help="leave the champion in charge whatever comes of it")
+    command.add_argument("--job", metavar="DIR", help="the job's folder; how the daemon starts and resumes jobs")
+    command.add_argument("--seed", type=_whole, default=None, help="of everything random (default: the config's)")
+    command.add_argument("--json", action="store_true", help="print what came of it as JSON")
+
+
+def _add_models(commands: Commands) -> None:
+    group = _group(commands, "models", _models, "list, show, compare, promote, roll back, prune and compress models")
+
+    def add(action: str, text: str, *versions: str) -> _Parser:
+        command = group.add_parser(action, help=text, description=f"{text[:1].upper()}{text[1:]}.")
+        command.add_argument("--config", required=True, metavar="FILE", help="the YAML file that says everything")
+        command.add_argument(
+            "--stream", metavar="NAME", help="which of its streams; may be left out where there is one"
+        )
+        command.add_argument("--json", action="store_true", help="print JSON instead of a table")
+        for name in versions:
+            command.add_argument(name, metavar=name.upper(), help="a version, or champion, challenger, previous")
+        return command
+
+    add("list", "show all versions, newest first, and who is in charge")
+    add("show", "show what a version is, where it comes from and how it did", "version")
+    add("compare", "set two versions side by side", "version", "other")
+    promote = add("promote", "put a version in charge", "version")
+    promote.add_argument("--reason", default="", metavar="TEXT", help="kept with the decision")
+    rollback = add("rollback", "put the champion's predecessor back in charge")
+    rollback.add_argument("--to", metavar="VERSION", help="another version than the predecessor; or linear")
+    rollback.add_argument("--reason", default="", metavar="TEXT", help="kept with the decision")
+    prune = add("prune", "remove old versions; never the champion, its predecessor or the challenger")
+    prune.add_argument("--keep", type=_positive, metavar="N", help="how many stay (default: the config's models.keep)")
+    prune.add_argument("--dry-run", action="store_true", help="only say what would go")
+    compress = add(
+        "compress", "make smaller versions of one, and show size, speed and the loss in forecasts", "version"
+    )
+    compress.add_argument("--to", default="bf16,int8", metavar="KINDS", help="of bf16, int8, hN (default: %(default)s)")
+    compress.add_argument("--keep", action="store_true", help="put those that hold quality into the registry")
+
+
+def _add_alerts(commands: Commands) -> None:
+    group = _group(commands, "alerts", _alerts, "list and show incidents, and say what they were")
+
+    def add(action: str, text: str) -> _Parser:
+        command = group.add_parser(action, help=text, description=f"{text[:1].upper()}{text[1:]}.")
+        command.add_argument("--config", required=True, metavar="FILE", help="the YAML file that says everything")
+        command.add_argument("--json", action="store_true", help="print JSON lines instead of a table")
+        return command
+
+    listing = add("list", "show incidents, newest first")
+    listing.add_argument("--stream", metavar="NAME", help="only of this stream")
+    listing.add_argument("--entity", metavar="NAME", help="only of this entity")
+    listing.add_argument("--open", action="store_true", help="only those that are open")
+    listing.add_argument("--since", metavar="24h", type=_duration, help="only those that began within this time")
+    listing.add_argument("--limit", type=_positive, default=50, metavar="N", help="how many (default: %(default)s)")
+    show = add("show", "show everything known of an incident")
+    show.add_argument("incident", metavar="ID", help="its id, or as many of its first digits as are enough")
+    label = add("label", "say what an incident was; the daemon acts on it within seconds")
+    label.add_argument("incident", metavar="ID", help="its id, or as many of its first digits as are enough")
+    label.add_argument(
+        "label", metavar="LABEL", choices=("true", "false-alarm", "expected", "none"),
+        help="true, false-alarm, expected; none takes the last one back",
+    )  # fmt: skip
+    label.add_argument("--reason", default="", metavar="TEXT", help="why; needed for expected")
+    label.add_argument("--until", metavar="TIME", help="when it ends: ISO 8601, or a duration such as 3d")
+    label.add_argument("--author", metavar="NAME", help="who says so (default: the user's login name)")
+
+
+def _add_history(commands: Commands) -> None:
+    group = _group(commands, "history", _history, "look at the closed frames that are kept")
+
+    def add(action: str, text: str) -> _Parser:
+        command = group.add_parser(action, help=text, description=f"{text[:1].upper()}{text[1:]}.")
+        command.add_argument("--config", required=True, metavar="FILE", help="the YAML file that says everything")
+        return command
+
+    listing = add("list", "show what is kept, by stream and day")
+    listing.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    add("compact", "merge the parts of days that are over, and remove days beyond the retention")
 
 
 def _add_backtest(commands: Commands) -> None:
@@ -137,7 +225,9 @@ def _add_backtest(commands: Commands) -> None:
 
 def _add_bench(commands: Commands) -> None:
     command = _command(commands, "bench", _bench, "measure this machine; each figure comes with its reference")
-    command.add_argument("name", choices=("step", "pipeline", "restore", "kafka", "detection"), help="what to measure")
+    command.add_argument(
+        "name", choices=("step", "pipeline", "restore", "kafka", "detection", "train"), help="what to measure"
+    )
     command.add_argument("--json", action="store_true", help="one JSON object on one line")
     command.add_argument("--entities", type=_positive, help="how many (default: as the benchmark says)")
     command.add_argument("--hidden", type=_positive, default=32, help="size of the network (default: %(default)s)")
@@ -193,6 +283,24 @@ def _train(args: argparse.Namespace) -> int:
     from pipeline import training_job
 
     return training_job.main(args)
+
+
+def _models(args: argparse.Namespace) -> int:
+    from pipeline import models_command
+
+    return models_command.main(args)
+
+
+def _alerts(args: argparse.Namespace) -> int:
+    from pipeline import alerts_command
+
+    return alerts_command.main(args)
+
+
+def _history(args: argparse.Namespace) -> int:
+    from pipeline import history_command
+
+    return history_command.main(args)
 
 
 def _backtest(args: argparse.Namespace) -> int:

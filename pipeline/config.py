@@ -7,17 +7,18 @@ known name. Secrets come from ``${ENV}`` or ``file:PATH`` and are masked whereve
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from pipeline.config_checks import find_conflicts
 from pipeline.config_errors import ConfigError, Mistake
-from pipeline.config_fields import Count, Duration, Name, PositiveDuration, Secret, Section
+from pipeline.config_fields import Count, Duration, Name, PositiveCount, PositiveDuration, Secret, Section
 from pipeline.config_source import read
 from pipeline.config_streams import StreamConfig
 from pipeline.config_validation import validate
@@ -47,6 +48,22 @@ def _plain(value: Any) -> Any:
 
 
 Setting = Annotated[Any, AfterValidator(_plain)]
+
+
+def _location(value: str) -> str:
+    if "://" in value and not re.fullmatch(r"[a-z][a-z0-9+.-]*://.+", value):
+        raise ValueError("is neither a directory nor a URL | a path, or a URL such as s3://bucket/folder")
+    return value
+
+
+def _database_url(value: SecretStr) -> SecretStr:
+    if not re.match(r"(sqlite|postgresql)(\+[a-z0-9]+)?://", value.get_secret_value()):
+        raise ValueError("is no database | sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/NAME")
+    return value
+
+
+Location = Annotated[str, Field(min_length=1), AfterValidator(_location)]
+DatabaseUrl = Annotated[Secret, AfterValidator(_database_url)]
 
 
 class SecurityConfig(Section):
@@ -117,9 +134,61 @@ class HttpConfig(Section):
 
 
 class ModelsConfig(Section):
-    """Where trained models lie."""
+    """Where trained models lie, and how many are kept."""
 
-    directory: Path = Path("state/models")
+    directory: Location = "state/models"
+    """A directory, or the URL of one in an object store, such as s3://bucket/models."""
+    keep: Count = Field(default=10, ge=2, le=1000)
+    """Versions per stream that stay, besides the champion, its predecessor and the challenger."""
+    watch: PositiveDuration = timedelta(seconds=5)
+    """How often the registry is asked whether another version is in charge."""
+
+
+class HistoryConfig(Section):
+    """Where closed frames are kept as Parquet, for training and for people."""
+
+    directory: Location | None = "state/history"
+    """A directory, or the URL of one in an object store; null: nothing is kept, so nothing can be trained on."""
+    retention: PositiveDuration = timedelta(days=400)
+    flush: PositiveDuration = timedelta(minutes=1)
+    """A part is written at least so often, and before every checkpoint."""
+    compact: PositiveDuration = timedelta(hours=1)
+    """How often the parts of days that are over are merged."""
+
+
+class DatabaseConfig(Section):
+    """Where incidents and operators' labels are kept."""
+
+    url: DatabaseUrl = SecretStr("sqlite:///state/vedette.db")
+    """As SQLAlchemy writes it: sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/NAME."""
+    retention: PositiveDuration = timedelta(days=730)
+
+
+class FeedbackConfig(Section):
+    """How operators' labels come in."""
+
+    topic: Name | None = None
+    """A topic with labels, besides the command line; null: none."""
+    refresh: PositiveDuration = timedelta(seconds=5)
+    """How often the database is asked for new labels."""
+    lookalikes_for: PositiveDuration = timedelta(days=90)
+    """How long a false alarm keeps incidents like it silent; after it they speak again."""
+
+
+class TrainingConfig(Section):
+    """What a training process may take, and where it keeps its books."""
+
+    directory: Path = Path("state/training")
+    max_duration: PositiveDuration = timedelta(hours=4)
+    max_memory_mib: Count = Field(default=8192, ge=256)
+    """A job that would need more trains on a newer, shorter part of the history; one that grows beyond is ended."""
+    threads: PositiveCount = 1
+    nice: Count = Field(default=10, le=19)
+    """How much a job gives way to the daemon on the processor."""
+    attempts: PositiveCount = 3
+    """How often a job that died is taken up again where it was."""
+    stale_after: PositiveDuration = timedelta(minutes=10)
+    """A job that has not reported progress for so long is taken for hung, and ended."""
 
 
 class LogConfig(Section):
@@ -137,6 +206,10 @@ class Config(Section):
     outputs: OutputsConfig = Field(default_factory=OutputsConfig)
     checkpoints: CheckpointsConfig = Field(default_factory=CheckpointsConfig)
     models: ModelsConfig = Field(default_factory=ModelsConfig)
+    history: HistoryConfig = Field(default_factory=HistoryConfig)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    database: DatabaseConfig = Field(default_factory=DatabaseConfig)
+    feedback: FeedbackConfig = Field(default_factory=FeedbackConfig)
     http: HttpConfig = Field(default_factory=HttpConfig)
     log: LogConfig = Field(default_factory=LogConfig)
     startup_timeout: Duration = timedelta(minutes=2)

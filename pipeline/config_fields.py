@@ -88,6 +88,13 @@ def _glob(value: str) -> str:
     return value
 
 
+def _cron(value: str) -> str:
+    fields = value.split()
+    if len(fields) != 5 or not all(re.fullmatch(r"[0-9A-Za-z*/,-]+", field) for field in fields):
+        raise ValueError('is no cron expression | five fields: minute hour day month weekday, such as "0 3 * * *"')
+    return " ".join(fields)
+
+
 def _utc(value: datetime) -> datetime:
     return value.astimezone(UTC)
 
@@ -122,5 +129,6 @@ PositiveCount = Annotated[int, BeforeValidator(_no_bool), Field(ge=1)]
 Share = Annotated[float, BeforeValidator(_no_bool), Field(ge=0, le=1, allow_inf_nan=False)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
 Glob = Annotated[Name, AfterValidator(_glob)]
+Cron = Annotated[Name, AfterValidator(_cron)]
 Secret = Annotated[SecretStr, BeforeValidator(_read_secret)]
 Time = Annotated[AwareDatetime, AfterValidator(_utc)]

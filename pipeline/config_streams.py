@@ -15,6 +15,7 @@ from pydantic import Field
 from pipeline.config_fields import (
     BudgetWords,
     Count,
+    Cron,
     Duration,
     Glob,
     Name,
@@ -118,6 +119,35 @@ class ModelConfig(Section):
     """How past states are held; bf16 halves their memory."""
 
 
+class RetrainConfig(Section):
+    """When a stream's network is trained anew, and what it must show before it takes over."""
+
+    every: PositiveDuration | None = timedelta(days=1)
+    """An interval; null: only by ``cron``, on drift, or when asked. Without a champion it is tried every hour."""
+    cron: Cron | None = None
+    """Five fields, in UTC, such as "0 3 * * *"; used instead of ``every``."""
+    jitter: Duration = timedelta(minutes=5)
+    """Start up to so much later, at random, so that replicas and streams do not all start at once."""
+    on_drift: bool = True
+    """Train when scores or forecast errors drift."""
+    drift_pause: PositiveDuration = timedelta(days=1)
+    """Shortest time between two trainings on account of drift."""
+    history: PositiveDuration = timedelta(days=365)
+    """Newest part of the history that is learned from."""
+    least_history: PositiveCount = 1000
+    """Fewer steps than this are refused."""
+    holdout: Share = 0.15
+    """Newest share of the history that the challenger never sees, and is judged on."""
+    margin: Share = 0.005
+    """By how much of the champion's loss the challenger must be better, beyond its uncertainty."""
+    shadow: Duration = timedelta(0)
+    """How long a challenger that was found better runs beside the champion before it is judged again and takes over."""
+    promote: bool = True
+    """Whether a challenger that has proven itself takes over by itself; if not, it waits for a person."""
+    probation: PositiveDuration = timedelta(days=2)
+    """How long a new champion is watched; one that fails within it gives way to its predecessor by itself."""
+
+
 class FlapConfig(Section):
     """An incident that opens ``times`` within ``within`` is flapping: it is said once and held open."""
 
@@ -177,6 +207,7 @@ class StreamConfig(Section):
     horizons: tuple[PositiveCount, ...] = Field(default=(1, 3, 6, 12), min_length=1, max_length=16)
     """Steps ahead that are forecast."""
     model: ModelConfig = Field(default_factory=ModelConfig)
+    retrain: RetrainConfig = Field(default_factory=RetrainConfig)
     alerts: AlertPolicy = Field(default_factory=AlertPolicy)
     site_of: dict[Glob, Name] = Field(default_factory=dict)
     """Entity name, or a pattern with * and ?, to the site that its incidents are grouped by; the first match counts."""

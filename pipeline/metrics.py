@@ -13,6 +13,7 @@ from connectors.base import RecordBlock, TopicPartition
 from connectors.reading import ReadingBatch, Rejected
 from pipeline.checkpoint_format import Unusable
 from pipeline.incident import AlertMessage, Phase
+from pipeline.metrics_models import ModelMetrics
 from pipeline.status import NotReady, Status
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Metrics:
         self._register_verdicts()
         self._register_running()
         self._register_checkpoints()
+        self.models = ModelMetrics(self._counter, self._gauge)
         ProcessCollector(registry=self.registry)
         self._build.labels(version()).set(1)
 
@@ -89,7 +91,6 @@ class Metrics:
         self._suppressed = self._counter("suppressed", "Openings that were held back.", "stream", "reason")
         self._score = self._gauge("score_max", "Largest score of the newest step; 1 is the boundary.", "stream")
         self._breaker = self._gauge("circuit_breaker_open", "1 while a flood of bad records is held off.", "stream")
-        self._model = self._gauge("model_info", "1 for the model in charge.", "stream", "version")
 
     def _register_running(self) -> None:
         self._stages = self._counter("stage_seconds", "Time spent in each stage of the loop.", "stage")
@@ -176,10 +177,7 @@ class Metrics:
 
     def model(self, stream: str, model_version: str, previous: str | None = None) -> None:
         """A model took charge; ``previous`` is the one that it replaced."""
-        if previous is not None and previous != model_version:
-            with suppress(KeyError):
-                self._model.remove(stream, previous)
-        self._model.labels(stream, model_version).set(1)
+        self.models.model(stream, model_version, previous)
 
     def stage(self, name: str, seconds: float) -> None:
         """Time was spent in a stage of the loop."""

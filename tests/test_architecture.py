@@ -22,8 +22,10 @@ FENCES = {
     "torch": ("models/*.py",),
     "river": ("models/*.py",),
     "apscheduler": ("pipeline/scheduling.py",),
-    "prometheus_client": ("pipeline/metrics.py", "pipeline/health.py"),
-    "pandas": ("connectors/replay.py", "pipeline/replay.py", "pipeline/history.py", "pipeline/backtest.py"),
+    "prometheus_client": ("pipeline/metrics*.py", "pipeline/health.py"),
+    "sqlalchemy": ("connectors/alert_store*.py", "connectors/migrations/*.py", "connectors/migrations/versions/*.py"),
+    "alembic": ("connectors/alert_store*.py", "connectors/migrations/*.py", "connectors/migrations/versions/*.py"),
+    "pandas": ("connectors/replay.py", "pipeline/replay.py", "pipeline/history*.py", "pipeline/backtest.py"),
     "numba": (
         "connectors/kafka_batches.py",
         "pipeline/windowing.py",
