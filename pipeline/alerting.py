@@ -9,9 +9,9 @@ Legend: n entities in use, C channels, V witnesses, k rows of a revision.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ from pipeline.casebook import Casebook, Counts, Finding, Moment, StreamFacts
 from pipeline.frames import Frames
 from pipeline.incident import AlertMessage, Incident, Json, Kind, Phase, Severity, Tier
 from pipeline.lifecycle import LifePolicy
+
+Bars: TypeAlias = Callable[[int], NDArray[np.float32] | np.float32]
 
 _WORSE = 1.5
 """An open alert is spoken of again when its score has grown by so much since it was last told of."""
@@ -58,6 +60,7 @@ class Alerting:
         alpha: float,
         policy: AnomalyPolicy | None = None,
         capacity: int = 64,
+        bars: Bars = lambda n: np.float32(1.0),
     ) -> None:
         """Make an alerting without incidents.
 
@@ -69,7 +72,9 @@ class Alerting:
             alpha: chance per step of a score of 1.0 where nothing is wrong.
             policy: the defaults where None.
             capacity: entity slots to begin with.
+            bars: what the tiers' scores of the first n entities have to reach, as operators' labels say.
         """
+        self._bars = bars
         self.policy = policy or AnomalyPolicy()
         self._words = AnomalyWords(channels, units, witnesses, facts.model_version)
         self.state = RowState(capacity)
@@ -129,7 +134,8 @@ class Alerting:
         """
         moment = Moment(frames.step, frames.time_us, now_us)
         seen = Seen(frames, verdict, expected, spread, explain)
-        speaks, alarms = verdict.emitted >= 1, verdict.alert >= 1
+        bars = self._bars(len(verdict.score))
+        speaks, alarms = verdict.emitted >= bars, verdict.alert >= bars
         trigger = speaks | alarms
         evidence = trigger | (verdict.score >= 1)
         # An alarm that rises anew is news even while an old incident is taken for the new normal.
@@ -219,10 +225,12 @@ class Alerting:
         if phase is Phase.RESOLVED:
             assert incident is not None
             return Finding(self._words.farewell(seen, incident, note), incident.explanation, note=note)
-        alarmed = bool(seen.verdict.alert[row] >= 1) or (incident is not None and incident.tier == Tier.ALERT)
+        bars = np.broadcast_to(self._bars(len(seen.verdict.alert)), seen.verdict.alert.shape)
+        alarmed = bool(seen.verdict.alert[row] >= bars[row]) or (incident is not None and incident.tier == Tier.ALERT)
         tier = Tier.ALERT if alarmed else Tier.WATCH
         self.state["tier"][row] = tier
         self.state["told"][row] = max(self.state["told"][row], seen.verdict.alert[row])
         severity = self.policy.alert_severity if alarmed else self.policy.watch_severity
         reason, explanation = self._words.reasons(seen, row)
-        return Finding(reason, explanation, float(seen.verdict.score[row]), tier, severity)
+        context = self._words.context(seen, row)
+        return Finding(reason, explanation, float(seen.verdict.score[row]), tier, severity, context=context)

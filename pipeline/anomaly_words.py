@@ -16,6 +16,7 @@ from models.explanation import BAND_COVERAGE, BAND_SPREADS, AttentionSummary, Ch
 from models.wording import channel_text, duration_text
 from pipeline.frames import Frames
 from pipeline.incident import Incident, Json, rfc3339
+from pipeline.lookalikes import context_block
 
 Explain: TypeAlias = Callable[[int], AttentionSummary | None]
 """Slot to what the model looked at."""
@@ -94,6 +95,14 @@ class AnomalyWords:
             "nearest": None if summary is None else _nearest(summary),
             "model_version": self._model_version(),
         }
+
+    def context(self, seen: Seen, row: int) -> list[float]:
+        """Return what the entity looks like at this step, to be compared with what operators have labelled."""
+        verdict = seen.verdict
+        error = (seen.frames.values[row] - seen.expected[row]) / seen.spread[row]
+        return context_block(
+            float(verdict.score[row]), verdict.witness[row], verdict.share[row], verdict.sign[row], error
+        )
 
     def farewell(self, seen: Seen, incident: Incident, note: str) -> str:
         """Return what to say when an incident ends; ``note`` is empty where calm returned."""

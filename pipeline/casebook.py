@@ -28,6 +28,7 @@ from pipeline.incident import (
     incident_id,
 )
 from pipeline.lifecycle import Bools, Lifecycle, LifePolicy, Transitions
+from pipeline.lookalikes import grown
 from pipeline.maintenance import Maintenance
 
 NEW_NORMAL = "new normal"
@@ -57,6 +58,8 @@ class StreamFacts:
     """Entity to what its incidents are grouped by."""
     maintenance: Maintenance = field(default_factory=Maintenance)
     model_version: Callable[[], str] = lambda: ""
+    silenced: Callable[[Incident, int, Sequence[float] | None], str] = lambda incident, time_us, block: ""
+    """Why operators' labels keep an incident silent at an event time, given its context block now; empty: not at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,8 @@ class Finding:
     tier: Tier = Tier.ALERT
     severity: Severity = Severity.WARNING
     note: str = ""
+    context: Sequence[float] | None = None
+    """The incident's context block now, see ``pipeline.lookalikes``; None: its kind has none."""
 
 
 Describe: TypeAlias = Callable[[int, int, Phase, Incident | None, str], Finding]
@@ -92,7 +97,8 @@ class Counts:
     resolved: int = 0
     corrected: int = 0
     suppressed: Counter[str] = field(default_factory=Counter)
-    """Messages not sent, by cause: ``maintenance``, ``flapping``, ``tier``; and openings deferred by ``cooldown``."""
+    """Messages not sent, by cause: ``maintenance``, ``flapping``, ``tier``, and by operators' labels ``lookalike`` and
+    ``expected``; and openings deferred by ``cooldown``."""
 
 
 class Casebook:
@@ -166,8 +172,8 @@ class Casebook:
             return self._announce(incident, moment, finding)
         if incident.flapping and not urgent:
             return self._suppress("flapping")
-        if cause := self._muted_by(incident, moment):
-            return self._suppress(cause)
+        if self._held_back(incident, moment, finding):
+            return []
         if not incident.announced:
             return []  # its own announcement comes with the next evidence
         return [self._message(incident, Phase.UPDATED, moment, finding)]
@@ -226,8 +232,8 @@ class Casebook:
         return messages
 
     def _announce(self, incident: Incident, moment: Moment, finding: Finding) -> list[AlertMessage]:
-        if cause := self._muted_by(incident, moment):
-            return self._suppress(cause)
+        if self._held_back(incident, moment, finding):
+            return []
         incident.announced = True
         return [self._message(incident, Phase.OPENED, moment, finding)]
 
@@ -246,7 +252,7 @@ class Casebook:
     def _close(self, incident: Incident, phase: Phase, moment: Moment, finding: Finding) -> list[AlertMessage]:
         """Tell of an end even under maintenance: whoever heard of the beginning has to hear it."""
         if not incident.announced:
-            return self._suppress(self._muted_by(incident, moment) or "maintenance")
+            return []  # it was counted when there was something to say
         return [self._message(incident, phase, moment, finding)]
 
     def _new(self, row: int, lane: int, first_step: int, moment: Moment) -> Incident:
@@ -273,6 +279,18 @@ class Casebook:
         begin_us = moment.time_us - self.facts.step_us
         return "maintenance" if self.facts.maintenance.covers(incident.entity, begin_us, moment.time_us) else ""
 
+    def _held_back(self, incident: Incident, moment: Moment, finding: Finding) -> bool:
+        """Return whether maintenance, tier or operators' labels forbid to speak, and count it."""
+        cause = self._muted_by(incident, moment)
+        if not cause:
+            before = incident.silenced_by
+            cause = self.facts.silenced(incident, moment.time_us, finding.context)
+            if cause and before == incident.silenced_by:
+                return True  # a label holds back an incident, not each of its messages
+        if cause:
+            self._suppress(cause)
+        return bool(cause)
+
     def _suppress(self, cause: str) -> list[AlertMessage]:
         self.counts.suppressed[cause] += 1
         return []
@@ -280,7 +298,8 @@ class Casebook:
     def _message(self, incident: Incident, phase: Phase, moment: Moment, finding: Finding) -> AlertMessage:
         sequence, incident.sequence = incident.sequence, incident.sequence + 1
         ended = phase in (Phase.RESOLVED, Phase.CORRECTED)
-        explanation = finite_json(finding.explanation)
+        context: Mapping[str, Json] = {"context": incident.context} if incident.context else {}
+        explanation = finite_json({**finding.explanation, **context})
         assert isinstance(explanation, Mapping)
         return AlertMessage(
             incident_id=incident.id,
@@ -312,6 +331,8 @@ class Casebook:
 def _take(incident: Incident, finding: Finding) -> None:
     """Let the incident grow by what was found: never to a lower tier or score."""
     incident.reason = finding.reason
+    if finding.context is not None:
+        incident.context = grown(incident.context, list(finding.context))
     explanation = finite_json(finding.explanation)
     assert isinstance(explanation, Mapping)
     incident.explanation = explanation

@@ -107,6 +107,10 @@ class Incident:
     flapping: bool = False
     announced: bool = False
     """Whether anybody was told: incidents within a maintenance window are tracked in silence."""
+    context: list[float] = field(default_factory=list)
+    """What it looked like when it opened and when it was largest, see ``pipeline.lookalikes``; empty: not recorded."""
+    silenced_by: str = ""
+    """Id of the operator's label that keeps it silent; empty: none does."""
 
     def to_json(self) -> dict[str, Json]:
         """Return what JSON can hold; ``from_json`` gives an equal incident back."""

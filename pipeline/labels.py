@@ -36,5 +36,7 @@ class Label:
     ended_us: int | None
     """When it resolved, event time; None while it is open."""
     score: float | None
-    context: tuple[float, ...]
+    name: str = ""
+    """The channel or limit that the incident was about; empty where it was about the entity."""
+    context: tuple[float, ...] = ()
     """What the incident looked like when it was largest; empty where it was not recorded."""

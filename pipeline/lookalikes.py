@@ -1,0 +1,197 @@
+"""What operators' labels change: incidents that look like a false alarm stay silent, and an entity's bar moves.
+
+An incident's *context* is what it looked like when it opened and when it was largest. Each of the two blocks holds
+[score, V witness scores, C signed shares of the evidence, C errors in spreads]. A later incident of the same entity and
+kind looks alike when the same channels speak in the same directions and it is not much larger. Silence has an end, what
+it holds back is counted, and it ends at once when the incident grows into something else.
+
+Legend: V witnesses, C channels, n entities in use.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.incident import Incident
+from pipeline.labels import Label, LabelKind
+
+Block: TypeAlias = "list[float]"
+
+# How alike is alike: cosines between what speaks. Opening is the stricter test, since nothing else vouches for it.
+_SAME_DIRECTION = 0.8
+_SAME_CHANNELS = 0.6
+_EXPECTED_CHANNELS = 0.5
+_SAME_WITNESSES = 0.3
+# Not much larger: scores are logarithms of chances, so half as much again is far rarer; errors are in spreads.
+_LARGER_SCORE = 1.5
+_LARGER_ERROR = 2.0
+_ERROR_SLACK = 3.0
+_MOST_ERROR = 1e6
+# An entity's bar on both tiers: each false alarm raises it, each confirmed alarm lowers it, within these bounds.
+_BAR_STEP = 0.1
+_BAR = (0.9, 1.5)
+
+
+def context_block(
+    score: float,
+    witness: NDArray[np.float32],
+    share: NDArray[np.float32],
+    sign: NDArray[np.int8],
+    error: NDArray[np.float64],
+) -> Block:
+    """Return what an incident looks like at one step, as 1 + V + 2 C finite numbers.
+
+    Args:
+        score: raw.
+        witness: [V] scores.
+        share: [C] of the evidence.
+        sign: [C] side that each channel lies on.
+        error: [C] observed minus expected, in spreads; NaN where unknown.
+    """
+    finite = np.clip(np.nan_to_num(error, nan=0.0), -_MOST_ERROR, _MOST_ERROR)
+    parts = ([score], witness, share * sign, finite)
+    return [round(float(number), 4) for number in np.concatenate([np.asarray(p, np.float64) for p in parts])]
+
+
+def grown(context: Sequence[float], block: Block) -> list[float]:
+    """Return the context of an incident that looks like ``block`` now: how it opened, and its largest.
+
+    >>> grown(grown([], [1.0, 5.0]), [2.0, 6.0])
+    [1.0, 5.0, 2.0, 6.0]
+    """
+    if len(context) != 2 * len(block):
+        return [*block, *block]
+    half = len(block)
+    peak = block if block[0] > context[half] else list(context[half:])
+    return [*context[:half], *peak]
+
+
+class Lookalikes:
+    """The labels of one stream at work. Called from the loop's thread; labels are few, so each question is cheap."""
+
+    def __init__(self, channels: int, silent_for_us: int) -> None:
+        """Begin without labels.
+
+        Args:
+            channels: C.
+            silent_for_us: how long a false alarm without an end of its own keeps look-alikes silent.
+        """
+        self._channels = channels
+        self._silent_for_us = silent_for_us
+        self._by_place: dict[tuple[str, str], list[Label]] = {}
+        self._bar_of: dict[str, float] = {}
+        self._bars = np.ones(0, np.float32)
+        self._suppressed: Counter[str] = Counter()
+
+    def take(self, labels: Sequence[Label]) -> None:
+        """Replace all labels by ``labels``."""
+        self._by_place.clear()
+        verdicts: Counter[str] = Counter()
+        for label in labels:
+            if label.kind is LabelKind.TRUE:
+                verdicts[label.entity] -= 1
+                continue
+            verdicts[label.entity] += label.kind is LabelKind.FALSE_ALARM
+            self._by_place.setdefault((label.entity, label.incident_kind), []).append(label)
+        low, high = _BAR
+        self._bar_of = {e: min(max(1.0 + _BAR_STEP * count, low), high) for e, count in verdicts.items() if count}
+        self.forget_slots()
+
+    def forget_slots(self) -> None:
+        """Ask for the entities' names anew: slots have got new meanings."""
+        self._bars = np.ones(0, np.float32)
+
+    def bars(self, n: int, entity: Callable[[int], str]) -> NDArray[np.float32] | np.float32:
+        """Return what the tiers' scores have to reach: [n], or just 1 where no label says otherwise."""
+        if not self._bar_of:
+            return np.float32(1.0)
+        known = len(self._bars)
+        if n > known:
+            new = [self._bar_of.get(entity(slot), 1.0) for slot in range(known, n)]
+            self._bars = np.concatenate([self._bars, np.array(new, np.float32)])
+        return self._bars[:n]
+
+    def silenced_by(self, incident: Incident, time_us: int, now: Sequence[float] | None = None) -> str:
+        """Return why nothing is to be said of an incident: "lookalike", "expected", or empty where it may speak.
+
+        The label's id is noted in the incident, which is counted once. A labelled incident is like itself.
+
+        Args:
+            incident: with its context so far.
+            time_us: event time.
+            now: the block of this step; None: its largest.
+        """
+        for label in self._by_place.get((incident.entity, str(incident.kind)), ()):
+            if self._fits(label, incident, time_us, now):
+                self._suppressed[label.id] += incident.silenced_by != label.id
+                incident.silenced_by = label.id
+                return "expected" if label.kind is LabelKind.EXPECTED else "lookalike"
+        incident.silenced_by = ""
+        return ""
+
+    def take_counts(self) -> dict[str, int]:
+        """Return how many incidents each label has held back since the last call, by the label's id."""
+        counts, self._suppressed = dict(self._suppressed), Counter()
+        return counts
+
+    def acting(self, time_us: int) -> Counter[str]:
+        """Return how many labels keep something silent at ``time_us``, by kind."""
+        acting = Counter({str(LabelKind.FALSE_ALARM): 0, str(LabelKind.EXPECTED): 0})
+        for labels in self._by_place.values():
+            for label in labels:
+                acting[str(label.kind)] += time_us < self.end_us(label)
+        return acting
+
+    def end_us(self, label: Label) -> int:
+        """Return when a label's silence ends, event time."""
+        return label.until_us if label.until_us is not None else label.created_us + self._silent_for_us
+
+    # ---- inner ----
+
+    def _fits(self, label: Label, incident: Incident, time_us: int, now: Sequence[float] | None) -> bool:
+        if not time_us < self.end_us(label):
+            return False
+        size = len(incident.context) // 2
+        if size == 0 or len(label.context) != 2 * size or size <= 2 * self._channels:
+            # Kinds without a context: the same thing said of the same entity.
+            return not label.context and not incident.context and label.name in ("", incident.name)
+        blocks = (label.context[:size], label.context[size:])
+        present = list(now) if now is not None and len(now) == size else incident.context[size:]
+        if label.kind is LabelKind.EXPECTED:
+            return any(self._same_channels(present, b) >= _EXPECTED_CHANNELS for b in blocks)
+        if not self._no_larger(incident.context[size:], blocks):
+            return False
+        opening = incident.context[:size]
+        opened_alike = any(self._alike(opening, block) for block in blocks)
+        return opened_alike and any(self._same_channels(present, b) >= _SAME_CHANNELS for b in blocks)
+
+    def _alike(self, ours: Sequence[float], theirs: Sequence[float]) -> bool:
+        C = self._channels
+        witnesses = _cosine(ours[1 : -2 * C], theirs[1 : -2 * C])
+        return _cosine(ours[-2 * C : -C], theirs[-2 * C : -C]) >= _SAME_DIRECTION and witnesses >= _SAME_WITNESSES
+
+    def _same_channels(self, ours: Sequence[float], theirs: Sequence[float]) -> float:
+        C = self._channels
+        return _cosine(np.abs(ours[-2 * C : -C]), np.abs(theirs[-2 * C : -C]))
+
+    def _no_larger(self, ours: Sequence[float], blocks: Sequence[Sequence[float]]) -> bool:
+        """Return whether neither score nor any channel's error is much beyond what was labelled."""
+        C = self._channels
+        if ours[0] > _LARGER_SCORE * max(block[0] for block in blocks):
+            return False
+        seen = np.max([np.abs(block[-C:]) for block in blocks], axis=0)
+        return bool((np.abs(ours[-C:]) <= _LARGER_ERROR * seen + _ERROR_SLACK).all())
+
+
+def _cosine(a: Sequence[float] | NDArray[np.float64], b: Sequence[float] | NDArray[np.float64]) -> float:
+    """Return the cosine of the angle between two vectors; 1 where both are zero, 0 where one is."""
+    x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    size = float(np.linalg.norm(x) * np.linalg.norm(y))
+    if size > 0.0:
+        return float(x @ y) / size
+    return float(not x.any() and not y.any())
