@@ -9,9 +9,9 @@ Legend: n entities in use, C channels, V witnesses, k rows of a revision.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,7 @@ from pipeline.casebook import Casebook, Counts, Finding, Moment, StreamFacts
 from pipeline.frames import Frames
 from pipeline.incident import AlertMessage, Incident, Json, Kind, Phase, Severity, Tier
 from pipeline.lifecycle import LifePolicy
-
-Bars: TypeAlias = Callable[[int], NDArray[np.float32] | np.float32]
+from pipeline.lookalikes import Lookalikes
 
 _WORSE = 1.5
 """An open alert is spoken of again when its score has grown by so much since it was last told of."""
@@ -60,7 +59,7 @@ class Alerting:
         alpha: float,
         policy: AnomalyPolicy | None = None,
         capacity: int = 64,
-        bars: Bars = lambda n: np.float32(1.0),
+        lookalikes: Lookalikes | None = None,
     ) -> None:
         """Make an alerting without incidents.
 
@@ -72,9 +71,10 @@ class Alerting:
             alpha: chance per step of a score of 1.0 where nothing is wrong.
             policy: the defaults where None.
             capacity: entity slots to begin with.
-            bars: what the tiers' scores of the first n entities have to reach, as operators' labels say.
+            lookalikes: operators' labels at work; none if None.
         """
-        self._bars = bars
+        self._facts = facts
+        self.lookalikes = lookalikes or Lookalikes(len(channels), 0)
         self.policy = policy or AnomalyPolicy()
         self._words = AnomalyWords(channels, units, witnesses, facts.model_version)
         self.state = RowState(capacity)
@@ -198,8 +198,13 @@ class Alerting:
     def clear(self) -> None:
         """Forget all open incidents and say nothing: they live on elsewhere."""
         self._book.clear()
+        self.lookalikes.forget_slots()
 
     # ---- inner ----
+
+    def _bars(self, n: int) -> NDArray[np.float32] | np.float32:
+        """Return what the tiers' scores of the first n entities have to reach."""
+        return self.lookalikes.bars(n, self._facts.entity)
 
     def _news(self, moment: Moment, seen: Seen, rows: NDArray[np.bool_]) -> list[AlertMessage]:
         """Tell of open incidents that reach a new maximum or grow into an alert."""

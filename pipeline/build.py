@@ -33,6 +33,7 @@ from pipeline.frames import Aggregator
 from pipeline.keeping import Keeper
 from pipeline.lifecycle import LifePolicy
 from pipeline.limits import Limit, Limits
+from pipeline.lookalikes import Lookalikes
 from pipeline.maintenance import Maintenance, MaintenanceWindow
 from pipeline.metrics import Metrics
 from pipeline.outputs import Outputs
@@ -162,8 +163,18 @@ def build_stream(
     training: InRunTraining | None = None,
     recorder: Recorder | None = None,
     warmup_steps: int | None = None,
+    lookalikes_for: timedelta = timedelta(days=90),
 ) -> Stream:
-    """Return one stream, cold; ``warmup_steps`` overrides how long the detector only learns."""
+    """Return one stream, cold.
+
+    Args:
+        config: of the stream.
+        vocabularies: as a decoder codes; new ones if None.
+        training: within the run; none if None.
+        recorder: collects every step for a report.
+        warmup_steps: how long the detector only learns, if not as it decides.
+        lookalikes_for: how long a false alarm keeps incidents like it silent.
+    """
     channels = [c.name for c in config.channels]
     units = [c.unit for c in config.channels]
     step_us = _us(config.step)
@@ -179,9 +190,10 @@ def build_stream(
         max_entities=config.max_entities,
     )
     predictor = Predictor(capacity, len(channels), config.horizons, step_s, replay_steps=config.model.window)
+    lookalikes = Lookalikes(len(channels), round(lookalikes_for.total_seconds() * 1e6))
     facts = StreamFacts(
         config.name, step_us, lambda slot: screen.entities[slot], _site(config.site_of), _maintenance(config),
-        lambda: predictor.model_version,
+        lambda: predictor.model_version, lookalikes.silenced_by,
     )  # fmt: skip
     budget = config.budget
     stages = Stages(
@@ -201,7 +213,7 @@ def build_stream(
         cold_start=OnlineDetector(len(channels), 1.0 / rows_per_alarm(step_s, budget.events, budget.period_s)),
         alerting=Alerting(
             facts, channels, units, WITNESSES, 1.0 / rows_per_alarm(step_s, budget.events, budget.period_s),
-            _anomaly_policy(config), capacity,
+            _anomaly_policy(config), capacity, lookalikes,
         ),
         limits=Limits(facts, _limits(config), channels, units, config.horizons, capacity=capacity),
         silence=Silence(facts, channels, max(1, round(config.silence / config.step)), capacity=capacity),

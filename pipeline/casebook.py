@@ -59,7 +59,8 @@ class StreamFacts:
     maintenance: Maintenance = field(default_factory=Maintenance)
     model_version: Callable[[], str] = lambda: ""
     silenced: Callable[[Incident, int, Sequence[float] | None], str] = lambda incident, time_us, block: ""
-    """Why operators' labels keep an incident silent at an event time, given its context block now; empty: not at all."""
+    """Why operators' labels keep an incident silent at an event time, given its context block now; empty: they do not.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,7 @@ class Lookalikes:
         """
         for label in self._by_place.get((incident.entity, str(incident.kind)), ()):
             if self._fits(label, incident, time_us, now):
-                self._suppressed[label.id] += incident.silenced_by != label.id
+                self._suppressed[label.id] += incident.silenced_by != label.id and incident.id != label.incident_id
                 incident.silenced_by = label.id
                 return "expected" if label.kind is LabelKind.EXPECTED else "lookalike"
         incident.silenced_by = ""
