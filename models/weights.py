@@ -7,13 +7,14 @@ N horizons.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.attention import AttentionProgram, MemoryLayout, heads_of
+from models.storage_kinds import decode, encode
 
 EMBEDDING = 4
 """D. Wider ones did not pay for sites by the dozen."""
@@ -36,11 +37,14 @@ class Sizes:
     """Entities known by name; row 0 of the embedding stands for every other one."""
 
     def __post_init__(self) -> None:
-        """Refuse sizes that fit no network.
+        """Refuse sizes that fit no network: they come from files.
 
         Raises:
-            ValueError: if a size is out of its range, the kind is unknown, or the heads do not fit.
+            ValueError: if a size is no whole number or out of its range, the kind is unknown, or the heads do not fit.
         """
+        for size in fields(self):
+            if size.name != "kind" and type(getattr(self, size.name)) is not int:
+                raise ValueError(f"{size.name} must be a whole number, got {getattr(self, size.name)!r}")
         for name in ("inputs", "channels", "horizons", "hidden", "window"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -105,21 +109,28 @@ class Weights:
             "head_out": (F + 1, s.channels * s.horizons),
         }
 
-    def to_arrays(self) -> dict[str, NDArray[np.float32]]:
-        """Return the arrays by name."""
-        return {name: getattr(self, name) for name in self.ARRAYS}
+    def to_arrays(self, kind: str = "f32") -> dict[str, NDArray[Any]]:
+        """Return the arrays by name, as ``models.storage_kinds`` stores them.
+
+        Raises:
+            ValueError: if the kind is unknown, or cannot hold a value.
+        """
+        return encode({name: getattr(self, name) for name in self.ARRAYS}, kind)
 
     def to_dict(self) -> dict[str, Any]:
         """Return sizes and program as JSON can hold them."""
         return {"sizes": asdict(self.sizes), "program": self.program.to_dict()}
 
     @classmethod
-    def from_parts(cls, description: Mapping[str, Any], arrays: Mapping[str, NDArray[np.float32]]) -> Weights:
-        """Return the weights that ``to_dict`` and ``to_arrays`` took apart.
+    def from_parts(
+        cls, description: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], kind: str = "f32"
+    ) -> Weights:
+        """Return the weights that ``to_dict`` and ``to_arrays`` took apart, in float32 whatever ``kind`` they are of.
 
         Raises:
             ValueError: if arrays are missing, do not fit, or the description makes no sense.
         """
+        arrays = decode(arrays, kind)
         missing = sorted(set(cls.ARRAYS) - set(arrays))
         if missing:
             raise ValueError(f"arrays are missing: {', '.join(missing)}")

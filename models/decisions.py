@@ -1,0 +1,95 @@
+"""What was decided about a stream's models, by whom and why; the record that people read a year later."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from models.json_values import json_ready
+
+OPERATOR = "operator"
+"""The only one whose promotion lifts a bar."""
+
+
+class Action(StrEnum):
+    """What was done about a version."""
+
+    PROMOTED = "promoted"
+    """It is in charge."""
+    REFUSED = "refused"
+    """It was judged, and not better."""
+    SHADOWED = "shadowed"
+    """It runs beside the champion."""
+    KEPT = "kept"
+    """It is in the registry and waits for a person."""
+    ROLLED_BACK = "rolled_back"
+    """It is in charge again, in place of the one that failed or was given up."""
+
+
+CHANGES = (Action.PROMOTED, Action.ROLLED_BACK)
+"""Those that change who is in charge."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One decision and its grounds."""
+
+    time: datetime
+    """UTC, aware."""
+    action: Action
+    version: str
+    """The version that it is about; of a promotion or rollback: the one in charge from now on, perhaps "linear"."""
+    champion_before: str | None
+    """Who was in charge when it was made; of a rollback: the one given up."""
+    reasons: tuple[str, ...]
+    """Sentences for people."""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    """What it rests on, such as a judgement; JSON."""
+    by: str = "job"
+    """"job", "operator" or "daemon"."""
+
+    def concerns(self, version: str) -> bool:
+        """Return whether ``version`` came, stayed or went by it."""
+        return version in (self.version, self.champion_before)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what JSON can hold; NaN in the evidence becomes null."""
+        return {
+            "time": self.time.isoformat(),
+            "action": str(self.action),
+            "version": self.version,
+            "champion_before": self.champion_before,
+            "reasons": list(self.reasons),
+            "evidence": json_ready(self.evidence),
+            "by": self.by,
+        }
+
+    def to_bytes(self) -> bytes:
+        """Return the decision as it is written down."""
+        return json.dumps(self.to_json(), indent=1, ensure_ascii=False, allow_nan=False).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Decision:
+        """Return the decision that ``to_bytes`` wrote.
+
+        Raises:
+            ValueError: if it is none.
+        """
+        try:
+            return cls._from_json(json.loads(data))
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"not a decision: {error}") from error
+
+    @classmethod
+    def _from_json(cls, raw: Mapping[str, Any]) -> Decision:
+        time, before, reasons, evidence = (
+            datetime.fromisoformat(raw["time"]), raw["champion_before"], raw["reasons"], raw["evidence"]
+        )  # fmt: skip
+        texts = [raw["version"], raw["by"], *reasons] + ([] if before is None else [before])
+        if time.tzinfo is None or not isinstance(evidence, dict) or not all(isinstance(t, str) for t in texts):
+            raise ValueError("not a decision: a field has another type than ours")
+        return cls(time, Action(raw["action"]), raw["version"], before, tuple(reasons), evidence, raw["by"])
