@@ -42,7 +42,8 @@ from pipeline.recording import Recorder
 from pipeline.retraining import InRunTraining
 from pipeline.screen import Screen
 from pipeline.silence import Silence
-from pipeline.stream import Stages, Stream
+from pipeline.stream import Stream
+from pipeline.stream_state import Stages
 from pipeline.stuck import Stuck
 from pipeline.watermarks import Watermarks
 from pipeline.windowing import Windows

@@ -14,7 +14,8 @@ from models.detection import Detection
 from pipeline.data_quality import DeadLetterBreaker
 from pipeline.frames import Frames
 from pipeline.incident import AlertMessage, encode
-from pipeline.stream import Expected, Stream
+from pipeline.stream import Stream
+from pipeline.stream_state import Expected
 
 _FLUSH_S = 30.0
 _encoder = msgspec.json.Encoder()

@@ -1,71 +1,36 @@
-"""A stream at work: the family of entities with the same channels, and every stage's state for them.
+"""A stream at work: the family of entities with the same channels, taken through every stage.
 
 Legend: n entities in use, C channels, N horizons.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from connectors.base import RecordBlock
 from connectors.reading import ReadingBatch, Reason
-from models.detection import Detection, Detector
-from models.online import OnlineDetector
-from models.state import RowState
-from pipeline.alerting import Alerting
+from models.detection import Detection
 from pipeline.casebook import Casebook
-from pipeline.data_quality import DataQuality
+from pipeline.correcting import Rebuilding
 from pipeline.explaining import Explaining
 from pipeline.frames import Frames
-from pipeline.incident import AlertMessage
-from pipeline.limits import Limits
-from pipeline.predicting import Predictor
+from pipeline.incident import AlertMessage, Tier
+from pipeline.probation import AlertRate, Failure, Probation, blamed
 from pipeline.recording import Recorder
 from pipeline.retraining import InRunTraining
-from pipeline.screen import Screen, Screened
-from pipeline.silence import Silence
-from pipeline.stuck import Stuck
-from pipeline.watermarks import Watermarks
-from pipeline.windowing import Windows
+from pipeline.screen import Screened
+from pipeline.shadowing import Shadow
+from pipeline.stream_state import Expected, Stages, StreamState
 
 # Forecast errors within this many spreads are unremarkable: late data that puts a value there withdraws an alert.
 _UNREMARKABLE = 3.0
 
 
-@dataclass(slots=True)
-class Expected:
-    """What was forecast for a frame, at the frame before it."""
-
-    values: NDArray[np.float64]
-    """[n, C], NaN where nothing was known."""
-    spread: NDArray[np.float32]
-    """[n, C], robust standard deviation of the forecast's error."""
-
-
-@dataclass(slots=True)
-class Stages:
-    """The stages of one stream, ready made."""
-
-    screen: Screen
-    windows: Windows
-    watermarks: Watermarks
-    predictor: Predictor
-    detector: Detector
-    cold_start: OnlineDetector
-    alerting: Alerting
-    limits: Limits
-    silence: Silence
-    stuck: Stuck
-    data_quality: DataQuality
-
-
-class Stream:
+class Stream(StreamState):
     """Takes a stream's readings to frames, forecasts, scores and alerts; each method is one stage of the loop."""
 
     def __init__(
@@ -92,26 +57,19 @@ class Stream:
             training: trains and swaps the network within the run (demo, backtest); None where models come from outside.
             recorder: collects every step for a report; None in a daemon.
         """
-        self.name = name
-        self.channels = tuple(channels)
+        super().__init__(name, channels, stages, revise_steps)
         self.units = tuple(units)
-        self.stages = stages
-        self.predictor = stages.predictor
         self.training = training
         self.recorder = recorder
         self.explaining = Explaining(
             self.channels, step_us, stages.predictor, stages.detector, lambda: stages.screen.entities
         )
-        self._past: deque[tuple[int, Expected]] = deque(maxlen=revise_steps)
-        self._named = 0
         self._cold_score: NDArray[np.float32] | None = None
         self.revised_steps = 0
         """Closed steps that late readings have changed so far."""
-
-    @property
-    def entities(self) -> list[str]:
-        """Names of the entities by slot."""
-        return self.stages.screen.entities
+        self.alert_rate = AlertRate()
+        self._probation: Probation | None = None
+        self._blamed = 0
 
     def level(self, n: int) -> NDArray[np.int8]:
         """Return [n] the tier of the open anomaly of each entity: 0 none, 1 watch, 2 alert."""
@@ -170,6 +128,8 @@ class Stream:
             frames.step,
             self.stages.alerting.open_incident(n),
         )
+        if self.shadow is not None:
+            self.shadow.step(frames, *self.predictor.expected_in_shadow(n), self.stages.alerting.open_incident(n))
         self._cold_score = self._cold(frames, detection)
         return detection
 
@@ -183,7 +143,9 @@ class Stream:
         """Return what there is to say about this frame; the incidents' life goes on."""
         stages = self.stages
         explain = self.explaining.of(frames)
+        level = self.level(len(frames.values))
         messages = stages.alerting.step(frames, detection, expected.values, expected.spread, explain, now_us)
+        self._count_openings(frames, detection, level)
         messages += stages.limits.step(frames, expected.values, expected.spread, now_us)
         messages += stages.silence.step(frames, now_us)
         messages += stages.stuck.step(frames, now_us)
@@ -196,6 +158,7 @@ class Stream:
         """Let the predictor learn from the frame and forecast the next ones; return the warnings that they give."""
         self.predictor.observe(frames.values, frames.learn, frames.step, frames.time_us, detection.admit)
         n = len(frames.values)
+        self._judge_champion(n)
         if self.training is not None:
             self.training.step(self.predictor, self.entities, frames, self.level(n))
         messages = self.stages.limits.look_ahead(*self.predictor.forecast(n), frames.time_us)
@@ -275,90 +238,65 @@ class Stream:
             total += book.counts.suppressed
         return total
 
-    # ---- state ----
+    # ---- who corrects the forecast; between two frames ----
 
-    def states(self) -> dict[str, RowState]:
-        """Return all per-entity state by component."""
-        stages = self.stages
-        states = {"screen": stages.screen.state, "windows": stages.windows.state}
-        states |= self.predictor.states()
-        states |= {f"detector.{name}": state for name, state in stages.detector.states().items()}
-        states |= {"alerting": stages.alerting.state, "limits": stages.limits.state}
-        states |= {"silence": stages.silence.state, "stuck": stages.stuck.state}
-        return states
+    def swap(self, rebuilt: Rebuilding | None, probation_steps: int = 0) -> None:
+        """Put a rebuilt network, or none, in charge; what was forecast for the next frame stays.
 
-    def snapshot(self, partition: int) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """Return the whole state of a partition's entities: what JSON can hold, and arrays with a row per entity.
+        Costs the few frames that came while it was rebuilt, however long the window is; opens and closes nothing.
 
-        The arrays may be views of the live state: to be written or copied before the next step.
+        Raises:
+            BrokenNetworkError, ValueError: see ``Predictor.take_charge``; then nothing has changed.
         """
-        slots = self._slots_of(partition)
-        in_order = len(slots) > 0 and slots[-1] == len(slots) - 1
-        rows = slice(len(slots)) if in_order else slots  # a view costs nothing, picked rows cost their bytes
-        arrays = {
-            f"{component}/{name}": array[rows]
-            for component, state in self.states().items()
-            for name, array in state.arrays.items()
-        }
-        arrays |= {f"held/{name}": column for name, column in self.stages.windows.held(slots).items()}
-        arrays |= self._past_of(slots)
-        meta = {
-            "stream": self.name,
-            "model_version": self.predictor.model_version,
-            "entities": [self.entities[slot] for slot in slots],
-            "past_steps": [step for step, _ in self._past],
-            "shared": {name: part.shared() for name, part in self._sharing().items()},
-            "incidents": {
-                name: part.rows_shared(slots) for name, part in self._with_incidents().items()
-            },
-        }
-        return meta, arrays
+        if rebuilt is None:
+            self.predictor.let_go()
+        else:
+            self.predictor.take_charge(rebuilt)
+        self._watch(probation_steps)
 
-    def restore(self, partition: int, meta: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Take up what ``snapshot`` gave; the entities get new slots here."""
-        names = meta["entities"]
-        fresh = not self.entities
-        slots = self.stages.screen.restore_entities(names, [partition] * len(names))
-        same_network = meta["model_version"] == self.predictor.model_version
-        if fresh and names:
-            self._adopt(arrays, same_network)
-        self._make_room()
-        embedding = self.predictor.state["embedding"][slots]
-        if not fresh:
-            self._copy_in(slots, arrays, same_network)
-        if not same_network:
-            self.predictor.state["embedding"][slots] = embedding
-            self.predictor.start_anew(slots)
-        if self._past.maxlen and "past/values" in arrays:
-            self._restore_past(slots, meta["past_steps"], arrays["past/values"], arrays["past/spread"])
-        for name, part in self._sharing().items():
-            part.restore_shared(meta["shared"][name])
-        held = {name.removeprefix("held/"): column for name, column in arrays.items() if name.startswith("held/")}
-        if held:
-            self.stages.windows.restore_held(slots, held)
-        for name, incidents in self._with_incidents().items():
-            incidents.restore_rows_shared(slots, meta["incidents"][name])
+    def begin_shadow(self, rebuilt: Rebuilding) -> None:
+        """Let a rebuilt network run beside the champion, with a copy of the detector; raises as ``swap`` does."""
+        self.predictor.shadow(rebuilt)
+        self.shadow = Shadow(rebuilt.correction.version, self.stages.detector)
 
-    def release(self, partition: int) -> None:
-        """Forget a partition's entities: another process has them now. The others move to fresh slots."""
-        partitions = set(np.unique(self.stages.screen.state["partition"][: len(self.entities)]).tolist()) - {partition}
-        kept = {}
-        for p in partitions:
-            meta, arrays = self.snapshot(p)
-            kept[p] = meta, {name: array.copy() for name, array in arrays.items()}
-        for state in self.states().values():
-            state.reset(np.arange(state.capacity))
-        self.stages.screen.clear()
-        self.stages.windows.clear_held()
-        self.stages.watermarks.remove(partition)
-        for incidents in self._with_incidents().values():
-            incidents.clear()
-        self._past.clear()
-        self.stages.cold_start.forget(np.arange(len(self.entities)))
-        self.predictor.forget_recent()
-        self._named = 0
-        for p, (meta, arrays) in kept.items():
-            self.restore(p, meta, arrays)
+    def promote_shadow(self, probation_steps: int = 0) -> None:
+        """Put the challenger in charge with all that it knows; its scores end with that."""
+        self.predictor.promote_shadow()
+        self.end_shadow()
+        self._watch(probation_steps)
+
+    def take_failures(self) -> list[Failure]:
+        """Return the networks that have failed since this was asked last; they are gone already."""
+        failures = self.predictor.take_failures()
+        if self.shadow is not None and self.predictor.challenger is None:
+            self.end_shadow()
+        return failures
+
+    def _watch(self, probation_steps: int) -> None:
+        champion, alarms_per_row = self.predictor.champion, self.stages.alerting.books[0].alpha or 0.0
+        self._probation = None
+        if champion is not None and probation_steps > 0:
+            rate = self.alert_rate.per_step
+            self._probation = Probation(champion.version, probation_steps, alarms_per_row, rate)
+
+    def _count_openings(self, frames: Frames, detection: Detection, before: NDArray[np.int8]) -> None:
+        """Count the alerts that this frame has opened, and those of them that only the champion saw."""
+        rows = np.flatnonzero((self.level(len(before)) == Tier.ALERT) & (before < Tier.ALERT))
+        self.alert_rate.step(len(rows))
+        self._blamed = 0
+        if len(rows) and self._probation is not None and self.predictor.champion is not None:
+            miss = self.predictor.linear_miss(rows, frames.values[rows])
+            self._blamed = blamed(detection, rows, miss, self.predictor.champion.trusted(len(before))[rows])
+
+    def _judge_champion(self, n: int) -> None:
+        """Let the champion go if it fails within its probation."""
+        watched, champion = self._probation, self.predictor.champion
+        if watched is None or champion is None or champion.version != watched.version or watched.over:
+            self._probation = None
+            return
+        failure = watched.step(champion, n, self._blamed)
+        if failure is not None:
+            self.predictor.fail(failure)
 
     # ---- inner ----
 
@@ -370,89 +308,10 @@ class Stream:
         self.stages.cold_start.learn_many(frames.values, frames.learn, detection.warming)
         return scores
 
-    def _adopt(self, arrays: Mapping[str, NDArray[Any]], same_network: bool) -> None:
-        """Make the saved arrays the state itself, without a copy: there are no other entities."""
-        for component, state in self.states().items():
-            if component == "network" and not same_network:
-                continue  # hidden states mean nothing to another network; the rest does not depend on it
-            prefix = f"{component}/"
-            state.adopt({name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)})
-
-    def _copy_in(self, slots: NDArray[np.intp], arrays: Mapping[str, NDArray[Any]], same_network: bool) -> None:
-        for component, state in self.states().items():
-            if component == "network" and not same_network:
-                continue
-            for name, array in state.arrays.items():
-                saved = arrays.get(f"{component}/{name}")
-                if saved is not None and saved.shape[1:] == array.shape[1:]:
-                    array[slots] = saved
-
-    def _sharing(self) -> dict[str, Any]:
-        stages = self.stages
-        return {
-            "windows": stages.windows,
-            "watermarks": stages.watermarks,
-            "detector": stages.detector,
-            "data_quality": stages.data_quality,
-        }
-
-    def _with_incidents(self) -> dict[str, Any]:
-        stages = self.stages
-        return {
-            "alerting": stages.alerting,
-            "limits": stages.limits,
-            "silence": stages.silence,
-            "stuck": stages.stuck,
-        }
-
     def _books(self) -> list[Casebook]:
         stages = self.stages
         parts = (stages.limits, stages.silence, stages.stuck, stages.data_quality)
         return [*stages.alerting.books, *(book for part in parts for book in part.books)]
-
-    def _past_of(self, slots: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
-        """Return what was forecast for the steps that may still be revised, [k, P, C] each; {} where none may."""
-        if not self._past:
-            return {}
-        shape = (len(slots), len(self._past), len(self.channels))
-        values, spread = np.full(shape, np.nan), np.ones(shape, np.float32)
-        for p, (_, expected) in enumerate(self._past):
-            known = slots < len(expected.values)
-            values[known, p], spread[known, p] = expected.values[slots[known]], expected.spread[slots[known]]
-        return {"past/values": values, "past/spread": spread}
-
-    def _restore_past(
-        self, slots: NDArray[np.intp], steps: Sequence[int], values: NDArray[np.float64], spread: NDArray[np.float32]
-    ) -> None:
-        past = dict(self._past)
-        for p, step in enumerate(steps):
-            n, C = int(slots.max(initial=-1)) + 1, len(self.channels)
-            mine = past.setdefault(step, Expected(np.empty((0, C)), np.empty((0, C), np.float32)))
-            missing = ((0, max(0, n - len(mine.values))), (0, 0))
-            mine.values = np.pad(mine.values, missing, constant_values=np.nan)
-            mine.spread = np.pad(mine.spread, missing, constant_values=1.0)
-            mine.values[slots], mine.spread[slots] = values[:, p], spread[:, p]
-        self._past = deque(sorted(past.items(), key=lambda item: item[0]), maxlen=self._past.maxlen)
-
-    def _slots_of(self, partition: int) -> NDArray[np.intp]:
-        return self.stages.screen.rows_of(partition)
-
-    def _make_room(self) -> None:
-        """Let every stage grow to the number of entities, by doubling."""
-        n = len(self.entities)
-        if n > self._named:
-            for part in (
-                self.stages.windows,
-                self.predictor,
-                self.stages.detector,
-                self.stages.alerting,
-                self.stages.limits,
-                self.stages.silence,
-                self.stages.stuck,
-            ):
-                part.grow(self.stages.screen.state.capacity)
-            self.predictor.name_entities(self._named, self.entities)
-            self._named = n
 
     def _record(
         self,
@@ -475,4 +334,3 @@ class Stream:
             self.predictor.attention(np.arange(n)) if recorder.wants_attention else None,
             self.predictor.positions() if recorder.wants_attention else [],
         )
-

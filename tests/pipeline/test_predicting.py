@@ -75,7 +75,8 @@ def test_a_trusted_network_that_fails_loses_its_trust() -> None:
     target = predictor()
     observe(target, series())
     target.adopt(weights(), "v1", ["a", "b", "c"])
-    target.state["network_error"][...] = 0.1
+    assert target.champion is not None
+    target.champion.trust["error"][...] = 0.1
     observe(target, series()[:1], STEPS)
     assert target.trusted_share(N) == 1.0
     rng = np.random.default_rng(5)
@@ -107,7 +108,6 @@ def test_entities_get_their_embedding_and_neighbours_by_name() -> None:
     target.name_entities(1, ["c", "a"])
     assert target.neighbours[:3, 0].tolist() == [-1, -1, -1]
     target.name_entities(2, ["c", "a", "b"])
-    assert target.state["embedding"][:3].tolist() == [0, 1, 2]
     assert target.neighbours[:3, 0].tolist() == [-1, 2, -1]
 
 

@@ -47,7 +47,9 @@ class Line:
 
     def trust(self) -> None:
         """Have the network's corrections used from now on: an untrained one would not be trusted."""
-        self.stream.predictor.state["linear_error"][...] = 1e6
+        champion = self.stream.predictor.champion
+        assert champion is not None
+        champion.trust["linear"][...] = 1e6
 
     def feed(self, blocks: list[RecordBlock]) -> None:
         """Take blocks the whole way."""
@@ -130,12 +132,12 @@ def test_state_of_another_network_is_left_behind() -> None:
     old, new = Line(version="v1"), Line(version="v2")
     old.feed(blocks)
     old.moved_to(new, [0])
-    adopted = new.stream.predictor.network
+    adopted = new.stream.predictor.champion
     assert adopted is not None
-    assert not adopted.state["h"].any()
-    state = new.stream.predictor.state
-    assert (state["network_error"][:3] > state["linear_error"][:3]).all()
-    np.testing.assert_array_equal(state["linear_next"][:3], old.stream.predictor.state["linear_next"][:3])
+    assert not adopted.network.state["h"].any()
+    assert not adopted.trusted(3).any()
+    for name in ("linear_next", "linear_error"):
+        np.testing.assert_array_equal(new.stream.predictor.state[name][:3], old.stream.predictor.state[name][:3])
 
 
 def test_releasing_a_partition_forgets_its_entities_only() -> None:
