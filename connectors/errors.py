@@ -3,6 +3,9 @@
 ConnectorError
 ├── SourceUnavailable   retriable: the broker is away; back off and poll again
 ├── SinkUnavailable     retriable: nothing was dropped; flush again
+├── StoreUnavailable    retriable: the alert database is away, full, locked for too long or read-only
+│   └── StoreMissing    there is none yet
+├── StoreRefused        not retriable: the alert database will never take this row, whatever else it takes
 ├── Misconfigured       not retriable: wrong credentials, missing topic without the right to create it, bad address
 └── DamagedRecords      not retriable by itself: a batch failed its checksum; names topic, partition and offset
 """
@@ -26,6 +29,20 @@ class SinkUnavailable(ConnectorError):
     """The sink did not acknowledge in time."""
 
     retriable = True
+
+
+class StoreUnavailable(ConnectorError):
+    """The database cannot be used now; nothing of what was asked for was done."""
+
+    retriable = True
+
+
+class StoreMissing(StoreUnavailable):
+    """There is no database yet, and it was not to be made."""
+
+
+class StoreRefused(ConnectorError):
+    """The database does not take this row; others it may."""
 
 
 class Misconfigured(ConnectorError):

@@ -1,0 +1,294 @@
+"""Incidents, messages and labels in a database: SQLite by default, PostgreSQL by URL."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, exists, func, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql import and_, case
+
+from connectors.alert_store_engine import Database
+from connectors.alert_store_rows import IncidentQuery, IncidentRow, LabelRow, MessageRow
+from connectors.alert_store_tables import incidents, label_revision, labels, messages
+from connectors.errors import StoreUnavailable
+
+_ENDED = ("resolved", "corrected")
+_IDS_PER_QUERY = 500
+_INCIDENT_FIELDS = tuple(f.name for f in fields(IncidentRow) if f.name != "body")
+
+
+class AlertStore:
+    """Keeps what was said and what operators answered. May be used from several threads and processes at once.
+
+    The constructor does not touch the database: the first call does, and brings its schema up to date. Every call
+    raises ``StoreUnavailable`` while the database is away and ``Misconfigured`` where it is not ours.
+    """
+
+    def __init__(self, url: str, *, create: bool = True) -> None:
+        """Use the database at ``url``.
+
+        Args:
+            url: ``sqlite:///PATH`` or ``postgresql+psycopg://USER:PASSWORD@HOST/NAME``.
+            create: whether to make what is not there; else ``StoreMissing`` is raised.
+
+        Raises:
+            Misconfigured: if the URL cannot be used or its driver is not installed.
+        """
+        self._database = Database(url)
+        self._create = create
+        self._lock = threading.Lock()
+        self._ready = False
+        self._insert = sqlite.insert if self._database.sqlite else postgresql.insert
+
+    @property
+    def name(self) -> str:
+        """Return what messages call this database; never with its password."""
+        return self._database.name
+
+    def migrate(self) -> None:
+        """Bring the schema up to date, whatever its version; see ``connectors.alert_store_migrating``."""
+        from connectors.alert_store_migrating import migrate
+
+        with self._lock:
+            migrate(self._database, create=self._create)
+            self._ready = True
+
+    def close(self) -> None:
+        """Let go of idle connections."""
+        self._database.close()
+
+    # ---- incidents ----
+
+    def keep(self, rows: Sequence[IncidentRow]) -> None:
+        """Keep messages and the state of their incidents; all of them or, where this raises, none.
+
+        Idempotent by (incident, sequence): what was kept before stays as it is, and an older message never changes what
+        a newer one said of the incident.
+
+        Raises:
+            StoreRefused: if the database will never take one of the rows.
+        """
+        if not rows:
+            return
+        # In this order two processes that keep the same incidents never wait for each other in a circle.
+        ordered = sorted(rows, key=lambda row: (row.id, row.sequence))
+        with self._writing() as connection:
+            upsert = self._upsert()
+            for row in ordered:
+                connection.execute(upsert, _incident_values(row))
+            add = self._insert(messages).on_conflict_do_nothing()
+            connection.execute(add, [_message_values(row) for row in ordered])
+            self._touch_labels(connection, list(dict.fromkeys(row.id for row in ordered)))
+
+    def incidents(self, query: IncidentQuery = IncidentQuery()) -> list[IncidentRow]:  # noqa: B008  # it is frozen
+        """Return the incidents that fit, newest first."""
+        with self._reading() as connection:
+            return [_incident(row) for row in connection.execute(_incident_select(query))]
+
+    def find(self, prefix: str, limit: int = 10) -> list[IncidentRow]:
+        """Return the incidents whose id begins so, at most ``limit``, newest first."""
+        chosen = select(incidents).where(incidents.c.id.startswith(prefix, autoescape=True))
+        newest = incidents.c.opened_us.desc()
+        with self._reading() as connection:
+            return [_incident(row) for row in connection.execute(chosen.order_by(newest, incidents.c.id).limit(limit))]
+
+    def messages(self, incident_id: str) -> list[MessageRow]:
+        """Return what was said about an incident, oldest first."""
+        chosen = select(messages).where(messages.c.incident_id == incident_id).order_by(messages.c.sequence)
+        with self._reading() as connection:
+            return [MessageRow(**row._mapping) for row in connection.execute(chosen)]
+
+    def retain(self, oldest_us: int) -> int:
+        """Remove what was last spoken of before ``oldest_us`` (wall clock), labels included; return how many incidents.
+
+        What a label still has an end for after that time stays.
+        """
+        acts = exists().where(
+            labels.c.incident_id == incidents.c.id, labels.c.withdrawn_us.is_(None), labels.c.until_us >= oldest_us
+        )
+        with self._writing() as connection:
+            return connection.execute(delete(incidents).where(incidents.c.told_us < oldest_us, ~acts)).rowcount
+
+    # ---- labels ----
+
+    def label(
+        self,
+        incident_id: str,
+        kind: str,
+        reason: str,
+        until_us: int | None,
+        author: str,
+        now_us: int,
+        *,
+        label_id: str | None = None,
+    ) -> LabelRow | None:
+        """Label an incident; the label that it had is replaced. Return the label, None where there is no such incident.
+
+        Args:
+            incident_id: the whole id.
+            kind: "true", "false_alarm" or "expected".
+            reason: why.
+            until_us: when it ends, where it does.
+            author: who says so.
+            now_us: the wall clock.
+            label_id: makes it idempotent: a label that is there already is returned as it is. None: a new one.
+        """
+        new_id = label_id or uuid.uuid4().hex
+        with self._writing() as connection:
+            if not _locked(connection, incident_id):
+                return None
+            if connection.execute(select(labels.c.id).where(labels.c.id == new_id)).first() is None:
+                revision = _next_revision(connection)
+                _withdraw(connection, incident_id, author, now_us, revision)
+                values: dict[str, Any] = {"id": new_id, "incident_id": incident_id, "kind": kind, "reason": reason}
+                values |= {"until_us": until_us, "author": author, "created_us": now_us, "revision": revision}
+                connection.execute(insert(labels).values(**values))
+            return _label(connection.execute(_label_select().where(labels.c.id == new_id)).one())
+
+    def withdraw(self, incident_id: str, author: str, now_us: int) -> bool | None:
+        """Take an incident's label back; return whether it had one, None where there is no such incident."""
+        with self._writing() as connection:
+            if not _locked(connection, incident_id):
+                return None
+            acting = select(labels.c.id).where(labels.c.incident_id == incident_id, labels.c.withdrawn_us.is_(None))
+            if connection.execute(acting).first() is None:
+                return False
+            _withdraw(connection, incident_id, author, now_us, _next_revision(connection))
+            return True
+
+    def labels(self, after_revision: int = 0) -> list[LabelRow]:
+        """Return the labels that changed, or whose incident did, after a revision; by revision.
+
+        Those that were withdrawn are among them, so that whoever follows can drop them. No change is ever missed: a
+        later revision is never visible before an earlier one. Costs one small read where nothing changed.
+        """
+        with self._reading() as connection:
+            if connection.execute(select(label_revision.c.value)).scalar_one() <= after_revision:
+                return []
+            chosen = _label_select().where(labels.c.revision > after_revision)
+            return [_label(row) for row in connection.execute(chosen.order_by(labels.c.revision, labels.c.id))]
+
+    def labels_of(self, incident_ids: Collection[str]) -> list[LabelRow]:
+        """Return all labels that these incidents have or had, oldest first."""
+        ids = sorted(set(incident_ids))
+        found: list[LabelRow] = []
+        with self._reading() as connection:
+            for first in range(0, len(ids), _IDS_PER_QUERY):
+                chosen = _label_select().where(labels.c.incident_id.in_(ids[first : first + _IDS_PER_QUERY]))
+                found += [_label(row) for row in connection.execute(chosen)]
+        return sorted(found, key=lambda label: label.revision)
+
+    # ---- inner ----
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with self._prepared(), self._database.reading() as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with self._prepared(), self._database.writing() as connection:
+            yield connection
+
+    @contextmanager
+    def _prepared(self) -> Iterator[None]:
+        """Have the schema there; after a failure look again, since what comes back may be another database."""
+        if not self._ready:
+            self.migrate()
+        try:
+            yield
+        except StoreUnavailable:
+            self._ready = False
+            raise
+
+    def _upsert(self) -> Any:
+        """Return the statement that keeps an incident unless what is there is as new."""
+        statement = self._insert(incidents)
+        new = statement.excluded
+        ended = new.phase.in_(_ENDED)
+        larger = or_(incidents.c.context == [], new.score > incidents.c.score)
+        changed: dict[str, ColumnElement[Any]] = {name: new[name] for name in _INCIDENT_FIELDS if name != "id"}
+        changed |= {
+            "reason": case((and_(ended, incidents.c.reason != ""), incidents.c.reason), else_=new.reason),
+            "explanation": case((ended, incidents.c.explanation), else_=new.explanation),
+            "context": case((and_(new.context != [], larger), new.context), else_=incidents.c.context),
+        }
+        return statement.on_conflict_do_update(
+            index_elements=[incidents.c.id], set_=changed, where=new.sequence > incidents.c.sequence
+        )
+
+    @staticmethod
+    def _touch_labels(connection: Connection, incident_ids: Sequence[str]) -> None:
+        """Give the acting labels of these incidents a new revision: whoever follows them learns how it goes on."""
+        chosen = and_(labels.c.incident_id.in_(incident_ids), labels.c.withdrawn_us.is_(None))
+        if connection.execute(select(labels.c.id).where(chosen).limit(1)).first() is not None:
+            connection.execute(update(labels).where(chosen).values(revision=_next_revision(connection)))
+
+
+def _incident_values(row: IncidentRow) -> dict[str, Any]:
+    values = {name: getattr(row, name) for name in _INCIDENT_FIELDS}
+    return values | {"context": list(row.context)}
+
+
+def _message_values(row: IncidentRow) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in ("sequence", "phase", "time_us", "body")} | {"incident_id": row.id}
+
+
+def _incident(row: Row[Any]) -> IncidentRow:
+    values = dict(row._mapping)
+    return IncidentRow(**values | {"context": tuple(values["context"])})
+
+
+def _incident_select(query: IncidentQuery) -> Select[Any]:
+    c = incidents.c
+    chosen = select(incidents).order_by(c.opened_us.desc(), c.id).limit(query.limit)
+    if query.stream is not None:
+        chosen = chosen.where(c.stream == query.stream)
+    if query.entity is not None:
+        chosen = chosen.where(c.entity == query.entity)
+    if query.open_only:
+        chosen = chosen.where(c.resolved_us.is_(None))
+    if query.opened_from_us is not None:
+        chosen = chosen.where(c.opened_us >= query.opened_from_us)
+    if query.overlaps_us is not None:
+        first_us, last_us = query.overlaps_us
+        chosen = chosen.where(c.started_us <= last_us, or_(c.resolved_us.is_(None), c.resolved_us >= first_us))
+    return chosen
+
+
+def _label_select() -> Select[Any]:
+    c = incidents.c
+    incident = (c.stream, c.entity, c.kind.label("incident_kind"), c.started_us, c.resolved_us, c.score, c.context)
+    own = [column for column in labels.c if column.name != "withdrawn_by"]
+    return select(*own, *incident).join(incidents, c.id == labels.c.incident_id)
+
+
+def _label(row: Row[Any]) -> LabelRow:
+    values = dict(row._mapping)
+    return LabelRow(**values | {"context": tuple(values["context"])})
+
+
+def _locked(connection: Connection, incident_id: str) -> bool:
+    """Return whether there is such an incident, and let nobody else change it before this transaction ends."""
+    return (
+        connection.execute(select(incidents.c.id).where(incidents.c.id == incident_id).with_for_update()).first()
+        is not None
+    )
+
+
+def _next_revision(connection: Connection) -> int:
+    """Return the next revision; nobody else gets one before this transaction ends."""
+    connection.execute(update(label_revision).values(value=label_revision.c.value + 1))
+    return int(connection.execute(select(func.max(label_revision.c.value))).scalar_one())
+
+
+def _withdraw(connection: Connection, incident_id: str, author: str, now_us: int, revision: int) -> None:
+    acting = and_(labels.c.incident_id == incident_id, labels.c.withdrawn_us.is_(None))
+    values = {"withdrawn_us": now_us, "withdrawn_by": author, "revision": revision}
+    connection.execute(update(labels).where(acting).values(**values))

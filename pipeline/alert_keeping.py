@@ -1,0 +1,294 @@
+"""Keeping alerts: brings messages into the alert database behind the loop, whatever becomes of the database.
+
+    loop: add ► flush ► spool on the disk          thread: spool ► database
+
+Every message goes through the spool, so there is one way and no switch to take in an outage: nothing is lost by a crash
+after a flush, the order stays, and a database that is away only makes the spool longer.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import structlog
+
+from connectors.alert_store_rows import IncidentRow
+from connectors.errors import ConnectorError, StoreRefused, StoreUnavailable
+from pipeline.alert_spool import AlertSpool, Segment
+from pipeline.incident import AlertMessage, decode, encode
+from pipeline.metrics_models import ModelMetrics
+
+log = structlog.get_logger("vedette.alert_keeping")
+
+_ROWS_PER_TRANSACTION = 200
+_RETAIN_EVERY_S = 3600.0
+
+
+class Store(Protocol):
+    """What is asked of a database; each call may block and may raise ``ConnectorError``."""
+
+    def keep(self, rows: Sequence[IncidentRow]) -> None:
+        """Keep rows, all or none; ``StoreRefused`` where one of them can never be kept."""
+
+    def retain(self, oldest_us: int) -> int:
+        """Remove what is older; return how much."""
+
+
+class AlertKeeping:
+    """Takes messages from the loop and delivers them from a thread of its own.
+
+    ``add`` costs microseconds and never waits; ``flush`` waits for the disk, never for the database. Beyond what the
+    spool, or where no disk takes anything the memory, can hold, the oldest messages are dropped and counted.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        spool: AlertSpool,
+        metrics: ModelMetrics,
+        *,
+        retention_us: int,
+        now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        max_pending: int = 10_000,
+        first_wait_s: float = 0.5,
+        longest_wait_s: float = 30.0,
+    ) -> None:
+        """Start the thread; the database is not touched here.
+
+        Args:
+            store: the database.
+            spool: where messages wait for it; closed by ``close``.
+            metrics: told how many wait, and of failures.
+            retention_us: what was last spoken of longer ago is removed from the database.
+            now_us: the wall clock.
+            max_pending: messages held in memory while the disk takes none.
+            first_wait_s: after a failure; doubled with each further one.
+            longest_wait_s: between two tries.
+        """
+        self._store = store
+        self._spool = spool
+        self._metrics = metrics
+        self._retention_us = retention_us
+        self._now_us = now_us
+        self._max_pending = max_pending
+        self._first_wait_s = first_wait_s
+        self._longest_wait_s = longest_wait_s
+        self._lock = threading.Lock()
+        self._pending: deque[AlertMessage] = deque()
+        self._writing = threading.Lock()
+        self._dropped = 0
+        self._refused = 0
+        self._wake = threading.Event()
+        self._wake.set()  # an earlier run may have left something
+        self._stop = threading.Event()
+        self._retain_at_s = 0.0
+        self._thread = threading.Thread(target=self._run, name="alert-keeping", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Return how many messages the database does not have yet."""
+        return len(self._pending) + self._spool.waiting
+
+    @property
+    def lost(self) -> int:
+        """Return how many messages were dropped for want of room, or refused by the database, since the start."""
+        return self._dropped + self._refused + self._spool.dropped
+
+    def add(self, messages: Sequence[AlertMessage]) -> None:
+        """Take messages; returns at once."""
+        if not messages:
+            return
+        with self._lock:
+            self._pending.extend(messages)
+            self._trim()
+        self._wake.set()
+
+    def flush(self, timeout_s: float) -> bool:
+        """Return whether everything added is durable: on the disk, or in the database already.
+
+        False where the disk takes nothing, or another write to it lasts longer than ``timeout_s``; then nothing is
+        dropped, and the next ``flush`` tries again.
+        """
+        if not self._writing.acquire(timeout=timeout_s):
+            return False
+        try:
+            return self._write_down()
+        finally:
+            self._writing.release()
+            self._metrics.database_waiting(self.waiting)
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Make everything durable, try once more to deliver it, and leave; what is left waits for the next start."""
+        if not self.flush(timeout_s):
+            log.error("left with messages that neither disk nor database took", messages=len(self._pending))
+        self._stop.set()
+        self._wake.set()
+        self._thread.join(timeout_s)
+        if not self._thread.is_alive():  # else it is in the database's hands, and ends with the process
+            self._spool.close()
+
+    # ---- writing down ----
+
+    def _write_down(self) -> bool:
+        """Move what is pending to the spool; ``_writing`` is held."""
+        batch = self._take_pending()
+        if not batch:
+            return True
+        try:
+            self._spool.append([encode(message) for message in batch])
+        except OSError as error:
+            log.error("the alert spool cannot be written; messages wait in memory", error=str(error))
+            self._put_back(batch)
+            return False
+        return True
+
+    def _take_pending(self) -> list[AlertMessage]:
+        with self._lock:
+            batch = list(self._pending)
+            self._pending.clear()
+        return batch
+
+    def _put_back(self, batch: Sequence[AlertMessage]) -> None:
+        with self._lock:
+            self._pending.extendleft(reversed(batch))
+            self._trim()
+
+    def _trim(self) -> None:
+        """Drop the oldest of what is too much; ``_lock`` is held."""
+        while len(self._pending) > self._max_pending:
+            self._pending.popleft()
+            self._dropped += 1
+
+    # ---- the thread ----
+
+    def _run(self) -> None:
+        wait_s = 0.0
+        while not self._stop.is_set():
+            if wait_s:
+                self._stop.wait(wait_s)
+            else:
+                self._wake.wait(_RETAIN_EVERY_S)
+            self._wake.clear()
+            wait_s = self._try_to_deliver(wait_s)
+
+    def _try_to_deliver(self, waited_s: float) -> float:
+        """Deliver all there is; return how long to wait before the next try, 0.0 when all is well."""
+        wait_s = min(2 * waited_s or self._first_wait_s, self._longest_wait_s)
+        try:
+            self._deliver()
+        except StoreUnavailable as error:
+            self._metrics.database_failed()
+            log.warning(
+                "the alert database is away; messages wait", waiting=self.waiting, error=str(error), in_s=wait_s
+            )
+            return wait_s
+        except ConnectorError as error:
+            self._metrics.database_failed()
+            log.error("the alert database cannot be used; messages wait", waiting=self.waiting, error=str(error))
+            return self._longest_wait_s
+        except Exception:
+            # A defect here must not end the thread: scoring would go on, and nobody would notice.
+            log.exception("delivering alerts failed; will try again", waiting=self.waiting, in_s=wait_s)
+            return wait_s
+        finally:
+            self._metrics.database_waiting(self.waiting)
+        if waited_s:
+            log.info("the alert database is back; all messages are delivered")
+        return 0.0
+
+    def _deliver(self) -> None:
+        with self._writing:
+            written = self._write_down()
+        while (segment := self._spool.oldest()) is not None:
+            self._keep([incident_row(message) for message in _messages(segment)])
+            self._spool.remove(segment)
+        if not written:
+            self._deliver_from_memory()
+        if time.monotonic() >= self._retain_at_s:
+            removed = self._store.retain(self._now_us() - self._retention_us)
+            self._retain_at_s = time.monotonic() + _RETAIN_EVERY_S
+            if removed:
+                log.info("old incidents removed", incidents=removed)
+
+    def _deliver_from_memory(self) -> None:
+        """Deliver what no disk takes; it stays in memory where this fails."""
+        with self._writing:
+            batch = self._take_pending()
+            try:
+                self._keep([incident_row(message) for message in batch])
+            except BaseException:
+                self._put_back(batch)
+                raise
+
+    def _keep(self, rows: Sequence[IncidentRow]) -> None:
+        for first in range(0, len(rows), _ROWS_PER_TRANSACTION):
+            some = rows[first : first + _ROWS_PER_TRANSACTION]
+            try:
+                self._store.keep(some)
+            except StoreRefused:
+                self._keep_one_by_one(some)
+
+    def _keep_one_by_one(self, rows: Sequence[IncidentRow]) -> None:
+        """Keep all but those that the database refuses: one of them would hold up all others for ever."""
+        for row in rows:
+            try:
+                self._store.keep([row])
+            except StoreRefused as error:
+                self._refused += 1
+                log.error(
+                    "the alert database refuses a message", incident=row.id, sequence=row.sequence, error=str(error)
+                )
+
+
+def _messages(segment: Segment) -> list[AlertMessage]:
+    """Return the segment's messages; lines that are none, such as one cut short by a crash, are left out."""
+    messages = []
+    for line in segment.read():
+        try:
+            messages.append(decode(line))
+        except ValueError as error:
+            log.warning("a line of the alert spool is left out", path=str(segment.path), error=str(error))
+    return messages
+
+
+def incident_row(message: AlertMessage) -> IncidentRow:
+    """Return the message as the store takes it."""
+    context = message.explanation.get("context")
+    numbers = context if isinstance(context, list | tuple) else ()
+    return IncidentRow(
+        id=message.incident_id,
+        stream=message.stream,
+        entity=message.entity,
+        kind=str(message.kind),
+        name=message.name,
+        site=message.site,
+        tier=int(message.tier),
+        severity=str(message.severity),
+        phase=str(message.phase),
+        sequence=message.sequence,
+        first_step=message.first_step,
+        started_us=message.started_us,
+        opened_us=message.opened_us,
+        time_us=message.time_us,
+        told_us=message.told_us,
+        resolved_us=message.resolved_us,
+        score=_finite(message.score),
+        alpha=_finite(message.alpha),
+        reason=message.reason,
+        explanation=message.explanation,
+        context=tuple(float(n) for n in numbers if isinstance(n, int | float)),
+        model_version=message.model_version,
+        flapping=message.flapping,
+        note=message.note,
+        body=encode(message).decode("ascii"),
+    )
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
