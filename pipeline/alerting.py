@@ -134,7 +134,7 @@ class Alerting:
         """
         moment = Moment(frames.step, frames.time_us, now_us)
         seen = Seen(frames, verdict, expected, spread, explain)
-        bars = self._bars(len(verdict.score))
+        bars = self.lookalikes.bars(len(verdict.score), self._facts.entity, frames.time_us)
         speaks, alarms = verdict.emitted >= bars, verdict.alert >= bars
         trigger = speaks | alarms
         evidence = trigger | (verdict.score >= 1)
@@ -202,10 +202,6 @@ class Alerting:
 
     # ---- inner ----
 
-    def _bars(self, n: int) -> NDArray[np.float32] | np.float32:
-        """Return what the tiers' scores of the first n entities have to reach."""
-        return self.lookalikes.bars(n, self._facts.entity)
-
     def _news(self, moment: Moment, seen: Seen, rows: NDArray[np.bool_]) -> list[AlertMessage]:
         """Tell of open incidents that reach a new maximum or grow into an alert."""
         messages: list[AlertMessage] = []
@@ -230,7 +226,8 @@ class Alerting:
         if phase is Phase.RESOLVED:
             assert incident is not None
             return Finding(self._words.farewell(seen, incident, note), incident.explanation, note=note)
-        bars = np.broadcast_to(self._bars(len(seen.verdict.alert)), seen.verdict.alert.shape)
+        n = len(seen.verdict.alert)
+        bars = np.broadcast_to(self.lookalikes.bars(n, self._facts.entity, seen.frames.time_us), n)
         alarmed = bool(seen.verdict.alert[row] >= bars[row]) or (incident is not None and incident.tier == Tier.ALERT)
         tier = Tier.ALERT if alarmed else Tier.WATCH
         self.state["tier"][row] = tier

@@ -157,7 +157,7 @@ class Casebook:
         changes = self.life.advance(moment.step, evidence, trigger, held, observed, fresh)
         self.counts.suppressed["cooldown"] += changes.deferred
         messages = self._end(moment, changes, describe)
-        messages += self._announce_late(moment, evidence, describe)
+        messages += self._announce_late(moment, evidence, trigger, describe)
         messages += self._begin(moment, changes, describe)
         return messages
 
@@ -220,11 +220,13 @@ class Casebook:
             messages += self._announce(incident, moment, finding)
         return messages
 
-    def _announce_late(self, moment: Moment, evidence: Bools, describe: Describe) -> list[AlertMessage]:
-        """Tell of incidents that began under maintenance and still have evidence after it."""
+    def _announce_late(self, moment: Moment, evidence: Bools, trigger: Bools, describe: Describe) -> list[AlertMessage]:
+        """Tell of incidents that began under maintenance and still have evidence after it, and of those that a label
+        kept silent when something triggers that is unlike it."""
         messages: list[AlertMessage] = []
         for (row, lane), incident in self._open.items():
-            if incident.announced or row >= len(evidence) or not evidence[row, lane]:
+            enough = trigger if incident.silenced_by else evidence
+            if incident.announced or row >= len(evidence) or not enough[row, lane]:
                 continue
             if not self._muted_by(incident, moment):
                 finding = describe(row, lane, Phase.OPENED, incident, "")

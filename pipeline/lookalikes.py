@@ -23,18 +23,24 @@ from pipeline.labels import Label, LabelKind
 Block: TypeAlias = "list[float]"
 
 # How alike is alike: cosines between what speaks. Opening is the stricter test, since nothing else vouches for it.
-_SAME_DIRECTION = 0.8
+_SAME_OPENING = 0.8
 _SAME_CHANNELS = 0.6
 _EXPECTED_CHANNELS = 0.5
 _SAME_WITNESSES = 0.3
-# Not much larger: scores are logarithms of chances, so half as much again is far rarer; errors are in spreads.
-_LARGER_SCORE = 1.5
+# A witness that shouts (a value never seen) would drown the others in a cosine.
+_LOUDEST_WITNESS = 2.0
+# The side of a channel whose error is smaller than this many spreads is chance: a pattern's tail is well forecast.
+_CLEAR_ERROR = 2.5
+# Not much larger. The score of one and the same pattern varies by half from time to time, as the detector learns.
+_LARGER_SCORE = 2.0
 _LARGER_ERROR = 2.0
 _ERROR_SLACK = 3.0
 _MOST_ERROR = 1e6
 # An entity's bar on both tiers: each false alarm raises it, each confirmed alarm lowers it, within these bounds.
 _BAR_STEP = 0.1
 _BAR = (0.9, 1.5)
+_VERDICT = {LabelKind.FALSE_ALARM: 1, LabelKind.TRUE: -1, LabelKind.EXPECTED: 0}
+_ALWAYS, _NEVER = -(1 << 62), 1 << 62
 
 
 def context_block(
@@ -84,30 +90,29 @@ class Lookalikes:
         self._channels = channels
         self._silent_for_us = silent_for_us
         self._by_place: dict[tuple[str, str], list[Label]] = {}
+        self._labels: tuple[Label, ...] = ()
         self._bar_of: dict[str, float] = {}
+        self._bars_until_us = _NEVER
         self._bars = np.ones(0, np.float32)
         self._suppressed: Counter[str] = Counter()
 
     def take(self, labels: Sequence[Label]) -> None:
         """Replace all labels by ``labels``."""
+        self._labels = tuple(labels)
         self._by_place.clear()
-        verdicts: Counter[str] = Counter()
         for label in labels:
-            if label.kind is LabelKind.TRUE:
-                verdicts[label.entity] -= 1
-                continue
-            verdicts[label.entity] += label.kind is LabelKind.FALSE_ALARM
-            self._by_place.setdefault((label.entity, label.incident_kind), []).append(label)
-        low, high = _BAR
-        self._bar_of = {e: min(max(1.0 + _BAR_STEP * count, low), high) for e, count in verdicts.items() if count}
-        self.forget_slots()
+            if label.kind is not LabelKind.TRUE:
+                self._by_place.setdefault((label.entity, label.incident_kind), []).append(label)
+        self._set_bars(_ALWAYS)
 
     def forget_slots(self) -> None:
         """Ask for the entities' names anew: slots have got new meanings."""
         self._bars = np.ones(0, np.float32)
 
-    def bars(self, n: int, entity: Callable[[int], str]) -> NDArray[np.float32] | np.float32:
-        """Return what the tiers' scores have to reach: [n], or just 1 where no label says otherwise."""
+    def bars(self, n: int, entity: Callable[[int], str], time_us: int) -> NDArray[np.float32] | np.float32:
+        """Return what the tiers' scores have to reach at a time: [n], or just 1 where no label says otherwise."""
+        if time_us >= self._bars_until_us:
+            self._set_bars(time_us)
         if not self._bar_of:
             return np.float32(1.0)
         known = len(self._bars)
@@ -153,6 +158,17 @@ class Lookalikes:
 
     # ---- inner ----
 
+    def _set_bars(self, time_us: int) -> None:
+        """Derive each entity's bar from its labels that have not ended."""
+        acting = [label for label in self._labels if time_us < self.end_us(label)]
+        verdicts: Counter[str] = Counter()
+        for label in acting:
+            verdicts[label.entity] += _VERDICT[label.kind]
+        low, high = _BAR
+        self._bar_of = {e: min(max(1.0 + _BAR_STEP * count, low), high) for e, count in verdicts.items() if count}
+        self._bars_until_us = min((self.end_us(label) for label in acting), default=_NEVER)
+        self.forget_slots()
+
     def _fits(self, label: Label, incident: Incident, time_us: int, now: Sequence[float] | None) -> bool:
         if not time_us < self.end_us(label):
             return False
@@ -172,12 +188,25 @@ class Lookalikes:
 
     def _alike(self, ours: Sequence[float], theirs: Sequence[float]) -> bool:
         C = self._channels
-        witnesses = _cosine(ours[1 : -2 * C], theirs[1 : -2 * C])
-        return _cosine(ours[-2 * C : -C], theirs[-2 * C : -C]) >= _SAME_DIRECTION and witnesses >= _SAME_WITNESSES
+        witnesses = [np.minimum(block[1 : -2 * C], _LOUDEST_WITNESS) for block in (ours, theirs)]
+        errors = np.array([ours[-C:], theirs[-C:]])
+        clear = (np.abs(errors) >= _CLEAR_ERROR).all(axis=0)
+        opposed = bool((clear & (errors[0] * errors[1] < 0.0)).any())
+        return (
+            not opposed
+            and self._same_channels(ours, theirs) >= _SAME_OPENING
+            and _cosine(*witnesses) >= _SAME_WITNESSES
+        )
 
     def _same_channels(self, ours: Sequence[float], theirs: Sequence[float]) -> float:
+        """Return how far the same channels speak, 0 to 1: by their shares of the evidence, or by clear errors."""
         C = self._channels
-        return _cosine(np.abs(ours[-2 * C : -C]), np.abs(theirs[-2 * C : -C]))
+        blocks = np.abs([ours, theirs])
+        alike = _cosine(*blocks[:, -2 * C : -C])
+        errors = blocks[:, -C:]
+        if (errors.max(axis=1) >= _CLEAR_ERROR).all():
+            alike = max(alike, _cosine(*errors))
+        return alike
 
     def _no_larger(self, ours: Sequence[float], blocks: Sequence[Sequence[float]]) -> bool:
         """Return whether neither score nor any channel's error is much beyond what was labelled."""
