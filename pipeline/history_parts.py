@@ -1,0 +1,241 @@
+"""Parts as Parquet: what the columns are called, and the way there and back without a Python object per row.
+
+Legend: n rows, C channels.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.history import NO_LEVEL, HistoryPart
+
+FORMAT_VERSION = 1
+
+_META = b"vedette"
+# What hive partitioning makes columns of, and our own columns without an underscore.
+_RESERVED = frozenset(("time", "step", "entity", "stream", "day"))
+_CHANNEL = "_channel:"
+_LEARN = "_learn:"
+_TYPES = {
+    "time": pa.timestamp("us", "UTC"),
+    "step": pa.int64(),
+    "entity": pa.dictionary(pa.int32(), pa.string()),
+    "_score": pa.float32(),
+    "_level": pa.int8(),
+    "_revision": pa.int64(),
+}
+# A part is written every minute and merged once: the one should be fast, the other small.
+_FAST, _SMALL = 1, 9
+
+
+class DamagedPartError(Exception):
+    """A file is no part of ours, or is not whole."""
+
+
+@dataclass(slots=True)
+class StoredPart:
+    """A part as it was read; the arrays are as a HistoryPart's, the names stay in Arrow."""
+
+    names: Any
+    """Arrow array of the entities' names, each once."""
+    channels: tuple[str, ...]
+    step_us: int
+    merged: bool
+    """Each entity and step is in it once."""
+    codes: NDArray[np.int32]
+    step: NDArray[np.int64]
+    revision: NDArray[np.int64]
+    level: NDArray[np.int8]
+    score: NDArray[np.float32]
+    values: NDArray[np.float64]
+    learn: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Which entities and steps are in a part; all that is known before its values are read."""
+
+    names: Any
+    """Arrow array of the entities' names, each once."""
+    codes: NDArray[np.int32]
+    step: NDArray[np.int64]
+
+
+def column_of(channel: str) -> str:
+    """Return the column of a channel: its own name, unless that could be taken for one of ours.
+
+    >>> column_of("pm25"), column_of("time"), column_of("_level")
+    ('pm25', '_channel:time', '_channel:_level')
+    """
+    name = _text(channel)
+    return f"{_CHANNEL}{name}" if name in _RESERVED or name.startswith("_") or not name else name
+
+
+def channel_of(column: str) -> str | None:
+    """Return the channel whose column that is; None if it is none's."""
+    if column.startswith(_CHANNEL):
+        return column.removeprefix(_CHANNEL)
+    return None if column in _RESERVED or column.startswith("_") else column
+
+
+def encode(stream: str, part: HistoryPart, *, merged: bool) -> memoryview:
+    """Return the bytes of a Parquet file with the rows of ``part``."""
+    about = {"version": FORMAT_VERSION, "stream": stream, "step_us": part.step_us, "merged": merged}
+    unjudged = part.level == NO_LEVEL
+    columns = {
+        "time": pa.array(part.step * part.step_us, _TYPES["time"]),
+        "step": pa.array(part.step),
+        "entity": _entities(part),
+    }
+    for c, channel in enumerate(part.channels):
+        values = np.ascontiguousarray(part.values[:, c])
+        columns[column_of(channel)] = pa.array(values, mask=np.isnan(values))
+    for c, channel in enumerate(part.channels):
+        columns[f"{_LEARN}{_text(channel)}"] = pa.array(np.ascontiguousarray(part.learn[:, c]))
+    columns["_score"] = pa.array(part.score, mask=unjudged)
+    columns["_level"] = pa.array(part.level, mask=unjudged)
+    columns["_revision"] = pa.array(part.revision)
+    table = pa.table(columns).replace_schema_metadata({_META: json.dumps(about)})
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table,
+        sink,
+        compression="zstd",
+        compression_level=_SMALL if merged else _FAST,
+        write_page_checksum=True,
+        write_statistics=["step"] if not merged else True,
+    )
+    return memoryview(sink.getvalue())
+
+
+def decode(data: bytes, stream: str, step_us: int | None, channels: Sequence[str] | None) -> StoredPart | None:
+    """Return the rows of a part; None if its steps have another length.
+
+    Args:
+        data: of the file.
+        stream: whose part it should be.
+        step_us: the length of a step; None takes any.
+        channels: which, in this order, NaN for those that it lacks; None: those that it has.
+
+    Raises:
+        DamagedPartError: if it is no part of this stream, is damaged, or was made by a newer version.
+    """
+    try:
+        file = _open(data)
+        about = _about(file, stream)
+        if step_us is not None and about["step_us"] != step_us:
+            return None
+        known = [c for name in file.schema_arrow.names if (c := channel_of(name)) is not None]
+        wanted = tuple(known if channels is None else channels)
+        names = [column_of(c) for c in wanted if _text(c) in known]
+        learn = [f"{_LEARN}{_text(c)}" for c in wanted if _text(c) in known]
+        table = file.read(columns=[*list(_TYPES)[1:], *names, *learn])
+        return _stored(table, wanted, about)
+    except DamagedPartError:
+        raise
+    except Exception as error:  # whatever Arrow makes of bytes that anybody may have written
+        raise DamagedPartError(f"{type(error).__name__}: {error}") from error
+
+
+def decode_keys(data: bytes, stream: str, step_us: int) -> Keys | None:
+    """Return which entities and steps are in a part, as ``decode`` does, and raises, but for the values."""
+    try:
+        file = _open(data)
+        if _about(file, stream)["step_us"] != step_us:
+            return None
+        table = file.read(columns=["step", "entity"])
+        return Keys(*_names_and_codes(table), _whole_numbers(table, "step"))
+    except DamagedPartError:
+        raise
+    except Exception as error:  # as in decode
+        raise DamagedPartError(f"{type(error).__name__}: {error}") from error
+
+
+# ---- inner ----
+
+
+def _text(name: str) -> str:
+    """Return ``name`` as UTF-8 can hold it: half a surrogate pair, which JSON can spell, is spelled out."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _entities(part: HistoryPart) -> Any:
+    """Return [n] names as an Arrow dictionary of those that are used."""
+    used = np.zeros(len(part.names), np.bool_)
+    used[part.codes] = True
+    codes = (np.cumsum(used) - 1).astype(np.int32)[part.codes]
+    names = [_text(part.names[i]) for i in np.flatnonzero(used).tolist()]
+    return pa.DictionaryArray.from_arrays(codes, pa.array(names, pa.string()))
+
+
+def _open(data: bytes) -> Any:
+    return pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+
+
+def _about(file: Any, stream: str) -> dict[str, Any]:
+    """Return what a part says of itself; raise DamagedPartError unless it is one of ``stream`` that can be read."""
+    schema = file.schema_arrow
+    if _META not in (schema.metadata or {}):
+        raise DamagedPartError("it was not written by Vedette")
+    about = json.loads(schema.metadata[_META])
+    if about["version"] > FORMAT_VERSION:
+        raise DamagedPartError(f"its format is {about['version']}; this version of Vedette reads {FORMAT_VERSION}")
+    if about["stream"] != stream:
+        raise DamagedPartError(f"it is of stream {about['stream']}")
+    for name, kind in _TYPES.items():
+        if schema.field(name).type != kind:
+            raise DamagedPartError(f"its column {name} is {schema.field(name).type}, not {kind}")
+    return {"step_us": int(about["step_us"]), "merged": bool(about["merged"])}
+
+
+def _stored(table: Any, channels: tuple[str, ...], about: dict[str, Any]) -> StoredPart:
+    n = table.num_rows
+    values, learn = np.full((n, len(channels)), np.nan), np.zeros((n, len(channels)), np.bool_)
+    here = set(table.column_names)
+    for c, channel in enumerate(channels):
+        if (name := column_of(channel)) in here:
+            values[:, c] = table.column(name).to_numpy()  # null becomes NaN
+            learn[:, c] = pc.fill_null(table.column(f"{_LEARN}{_text(channel)}"), False).to_numpy()
+    names, codes = _names_and_codes(table)
+    return StoredPart(
+        names,
+        channels,
+        about["step_us"],
+        about["merged"],
+        codes,
+        _whole_numbers(table, "step"),
+        _whole_numbers(table, "_revision"),
+        pc.fill_null(table.column("_level"), NO_LEVEL).to_numpy(),
+        pc.fill_null(table.column("_score"), 0.0).to_numpy(),
+        values,
+        learn,
+    )
+
+
+def _names_and_codes(table: Any) -> tuple[Any, NDArray[np.int32]]:
+    column = table.select(["entity"]).unify_dictionaries().combine_chunks().column("entity")
+    if column.null_count:
+        raise DamagedPartError("it has rows without an entity")
+    if column.num_chunks == 0:
+        return pa.array([], pa.string()), np.zeros(0, np.int32)
+    return column.chunk(0).dictionary, column.chunk(0).indices.to_numpy()
+
+
+def _whole_numbers(table: Any, name: str) -> NDArray[np.int64]:
+    column = table.column(name)
+    if column.null_count:
+        raise DamagedPartError(f"it has rows without a value in column {name}")
+    numbers: NDArray[np.int64] = column.to_numpy()
+    return numbers
