@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,9 @@ from models.attention import AttentionProgram
 from models.attention_lstm import AttentionLSTM, export
 from models.features import input_width
 from models.sequences import learn_neighbours, prepare
-from models.training import Progress, TrainingOptions, TrainingReport, train
+from models.training import train
+from models.training_options import Limits, Progress, TrainingOptions, TrainingReport
+from models.training_state import Checkpoint, fingerprint
 from models.weights import Sizes, Weights
 
 
@@ -76,6 +79,8 @@ def learn(
     neighbours: NDArray[np.int32] | None = None,
     k: int = 0,
     progress: Progress | None = None,
+    resume: Path | None = None,
+    limits: Limits | None = None,
 ) -> Learned:
     """Train a network on the history [E, T, C] of a stream; the same arguments give the same weights on a CPU.
 
@@ -90,10 +95,18 @@ def learn(
         neighbours: [E, K] rows that each entity looks at; None: the ``k`` most correlated ones.
         k: how many neighbours to look for.
         progress: called after each epoch.
+        resume: folder for the state of the training; one with the same arguments that was interrupted there goes on.
+        limits: what may end it early.
 
     Raises:
         TooLittleHistoryError: if there is too little to learn from.
+        TrainingInterrupted: if the limits told it to stop.
+        TrainingDivergedError: if no epoch gave a finite loss.
     """
+    checkpoint = None
+    if resume is not None:
+        settings = (step0, step_us, tuple(names), architecture, options, k)
+        checkpoint = Checkpoint(resume, fingerprint(settings, (values, learnable, neighbours)))
     if neighbours is None:
         known = round(values.shape[1] * (1.0 - options.validation))  # the newest part is for validation only
         neighbours = learn_neighbours(values[:, :known], k)
@@ -114,7 +127,12 @@ def learn(
         entities=len(names),
     )
     module, report = train(
-        lambda: AttentionLSTM(sizes, architecture.program, architecture.dropout), sequences, options, progress
+        lambda: AttentionLSTM(sizes, architecture.program, architecture.dropout),
+        sequences,
+        options,
+        progress,
+        checkpoint=checkpoint,
+        limits=limits,
     )
     assert isinstance(module, AttentionLSTM)
     return Learned(export(module), tuple(names), neighbours, report)

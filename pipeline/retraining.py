@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 from models.attention import AttentionProgram, LagWeight, SeasonalLag
 from models.learning import Architecture, Learned, learn
-from models.training import TooLittleHistoryError, TrainingOptions
+from models.training_options import TooLittleHistoryError, TrainingOptions
 from pipeline.config_streams import ModelConfig, StreamConfig
 from pipeline.frames import Frames
 from pipeline.predicting import Predictor

@@ -20,7 +20,7 @@ from connectors.replay import Replay
 from connectors.table_mapping import Times, Wide
 from models.learning import Learned, learn
 from models.registry import Manifest, Registry
-from models.training import TooLittleHistoryError
+from models.training_options import TooLittleHistoryError
 from pipeline.build import build_stream
 from pipeline.config import load
 from pipeline.config_errors import ConfigError

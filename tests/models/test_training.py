@@ -2,52 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from models.attention import AttentionProgram, SeasonalLag
-from models.attention_lstm import AttentionLSTM
 from models.features import block, input_width
-from models.sequences import Sequences
-from models.training import (
-    TooLittleHistoryError,
-    TrainingOptions,
-    TrainingReport,
-    _segments,
-    schedule,
-    spoil,
-    train,
-)
-from models.weights import Sizes
-
-OPTIONS = TrainingOptions(epochs=6, chunk=16, sequences=4, fewest_updates=0)
-
-
-def sequences(steps: int = 600, entities: int = 2, signal: float = 1.0, seed: int = 0) -> Sequences:
-    """Return inputs of noise and targets of which ``signal`` of the size follows from the last two inputs."""
-    rng = np.random.default_rng(seed)
-    inputs = rng.standard_normal((entities, steps, input_width(1))).astype(np.float32)
-    inputs[:, :, 2] = 1.0
-    told = np.tanh(inputs[:, :, 0] - np.roll(inputs[:, :, 0], 1, axis=1))
-    noise = rng.standard_normal((entities, steps))
-    targets = (signal * told + (1.0 - signal) * noise)[:, :, None, None].astype(np.float32)
-    admit = np.where(rng.random((entities, steps)) < 0.05, rng.integers(0, 2, (entities, steps)), -1).astype(np.int32)
-    names = tuple(f"e{i}" for i in range(entities))
-    neighbours = np.array([[1], [0]], np.int32)[:entities]
-    return Sequences(names, 100, (1,), inputs, targets, np.ones(targets.shape, np.bool_), admit, neighbours)
-
-
-def maker(entities: int = 2) -> Callable[[], AttentionLSTM]:
-    sizes = Sizes(input_width(1), 1, 1, hidden=8, window=8, neighbours=1, representatives=2, entities=entities)
-    return lambda: AttentionLSTM(sizes, AttentionProgram((SeasonalLag(12),)))
-
-
-def trained(data: Sequences, **changes: object) -> tuple[torch.nn.Module, TrainingReport]:
-    return train(maker(len(data.names)), data, replace(OPTIONS, **changes))  # type: ignore[arg-type]
+from models.training import train
+from models.training_batches import segments, spoil
+from models.training_measure import schedule
+from models.training_options import TooLittleHistoryError
+from tests.models.trainings import OPTIONS, maker, same, sequences, trained
 
 
 def test_what_can_be_learned_is_learned_and_reported() -> None:
@@ -80,9 +46,8 @@ def test_the_same_seed_gives_the_same_weights() -> None:
     torch.manual_seed(2)
     second, _ = trained(data, epochs=2)
     other, _ = trained(data, epochs=2, seed=7)
-    for a, b in zip(first.parameters(), second.parameters(), strict=True):
-        assert torch.equal(a, b)
-    assert any(not torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True))
+    assert same(first, second)
+    assert not same(first, other)
 
 
 def test_the_held_out_part_teaches_nothing() -> None:
@@ -92,8 +57,7 @@ def test_the_held_out_part_teaches_nothing() -> None:
     changed.targets[:, 479:] *= -3.0  # the target of step 479 already lies in the held-out part
     first, _ = trained(data, epochs=1)
     second, _ = trained(changed, epochs=1)
-    for a, b in zip(first.parameters(), second.parameters(), strict=True):
-        assert torch.equal(a, b)
+    assert same(first, second)
 
 
 def test_training_stops_when_it_gets_no_better() -> None:
@@ -135,27 +99,29 @@ def test_chunks_without_targets_are_survived() -> None:
 def test_segments_are_pieces_of_the_history_with_their_own_neighbours() -> None:
     """Protects the parallel segments: each row is a stretch of its entity, its neighbour is of the same stretch."""
     data = sequences()
-    batch = _segments(data, 480, OPTIONS, 12, torch.device("cpu"))
-    assert batch.inputs.shape == (4, 240, input_width(1))
+    batch = segments(data, 480, 4, 64, torch.device("cpu"))
+    whole = next(batch.pieces(0, 240))
+    assert whole.inputs.shape == (4, 240, input_width(1))
     assert batch.step0.tolist() == [100, 100, 340, 340]
     assert batch.neighbours is not None
     assert batch.neighbours.tolist() == [[1], [0], [3], [2]]
-    np.testing.assert_array_equal(batch.inputs[3].numpy(), data.inputs[1, 240:480])
-    assert batch.mask[:2].all()
-    assert not batch.mask[2:, -1].any()
+    np.testing.assert_array_equal(whole.inputs[3].numpy(), data.inputs[1, 240:480])
+    assert whole.mask[:2].all()
+    assert not whole.mask[2:, -1].any()
+    assert batch.counts.tolist() == whole.mask.sum(dim=(0, 2, 3)).tolist()
 
 
 def test_segments_reach_over_the_longest_lag() -> None:
     """Protects the seasonal memory: a history is not cut so short that its lag never has a state to look at."""
-    batch = _segments(sequences(), 480, OPTIONS, 200, torch.device("cpu"))
-    assert batch.inputs.shape[:2] == (2, 480)
+    batch = segments(sequences(), 480, 4, 400, torch.device("cpu"))
+    assert (len(batch), batch.steps) == (2, 480)
 
 
 def test_spoiling_hides_values_consistently() -> None:
     """Protects the augmentation: hidden values are 0 in level, change and mask, the calendar stays."""
     torch.manual_seed(0)
     inputs = torch.ones(64, 50, input_width(2))
-    spoiled = spoil(inputs, 2, TrainingOptions(missing=0.3, jitter=0.1))
+    spoiled = spoil(inputs, 2, 0.3, 0.1)
     assert bool((inputs == 1.0).all())
     hidden = spoiled[:, :, block(2, 2)] == 0.0
     assert 0.2 < float(hidden.float().mean()) < 0.6
@@ -164,7 +130,7 @@ def test_spoiling_hides_values_consistently() -> None:
     assert float(spoiled[:, :, block(2, 0)][~hidden].std()) == pytest.approx(0.1, rel=0.2)
     assert bool((spoiled[:, :, -4:] == 1.0).all())
     assert bool(hidden.all(dim=1).any())  # somewhere a whole channel is gone
-    plain = spoil(inputs, 2, TrainingOptions(missing=0.0, jitter=0.0))
+    plain = spoil(inputs, 2, 0.0, 0.0)
     assert torch.equal(plain, inputs)
 
 
