@@ -1,0 +1,57 @@
+"""Whether there is anything to judge: the challenger fits the stream, and has not seen a holdout that is long enough."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from models.manifest import StoredModel
+from pipeline.config_streams import StreamConfig
+from pipeline.durations import format_duration
+
+if TYPE_CHECKING:
+    from pipeline.history import FrameArrays
+
+FEWEST_STEPS = 64
+"""Held-out steps; with fewer a moment's luck decides."""
+FEWEST_TARGETS = 300
+
+
+def unfit(
+    config: StreamConfig, frames: FrameArrays, holdout: int, challenger: StoredModel, champion: StoredModel | None
+) -> str | None:
+    """Return why there is nothing to judge, in words."""
+    trouble = mismatch(config, challenger)
+    if trouble is not None:
+        return f"it does not fit the stream: {trouble}"
+    if champion is not None and champion.version == challenger.version:
+        return f"{challenger.version} is in charge already"
+    T = frames.values.shape[1]
+    fewest = max(FEWEST_STEPS, 4 * max(config.horizons))
+    if holdout < fewest or T - holdout < fewest:
+        return f"{holdout} held-out steps of {T} are too few to judge on; {fewest} are needed, and as many before them"
+    targets = int(frames.learn[:, T - holdout :].sum())
+    if targets < FEWEST_TARGETS:
+        return f"{targets} held-out values are too few to judge on; {FEWEST_TARGETS} are needed"
+    begins_us = holdout_begins_us(config, frames, holdout)
+    if challenger.manifest.data_to_us > begins_us:
+        seen = format_duration(timedelta(microseconds=challenger.manifest.data_to_us - begins_us))
+        return f"it was trained on the first {seen} of what it would be judged on"
+    return None
+
+
+def mismatch(config: StreamConfig, model: StoredModel) -> str | None:
+    """Return in what the model is not made for the stream."""
+    told = model.manifest
+    wanted = {
+        "channels": (tuple(told.channels), tuple(c.name for c in config.channels)),
+        "step": (told.step_us, config.step_us),
+        "horizons": (tuple(told.horizons), config.horizons),
+    }
+    wrong = [f"its {name} are {own}, the stream's {other}" for name, (own, other) in wanted.items() if own != other]
+    return wrong[0] if wrong else None
+
+
+def holdout_begins_us(config: StreamConfig, frames: FrameArrays, holdout: int) -> int:
+    """Return the end of the first held-out step; a model may have learned from steps up to there, but not beyond."""
+    return (frames.step0 + frames.values.shape[1] - holdout) * config.step_us
