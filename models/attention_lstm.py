@@ -24,6 +24,7 @@ from models.attention_scorers import SCORERS
 from models.weights import EMBEDDING, Sizes, Weights
 
 BLOCK = 64  # rows attended to at once: more need a wider band of scores, most of it masked
+NOWHERE = -1e30  # the score of what must not be looked at: finite, so that a row without any memory makes no NaN
 UNKNOWN_SHARE = 0.1  # of the sequences in training that hide which entity they are, so that new entities work at once
 
 
@@ -60,6 +61,7 @@ class AttentionLSTM(nn.Module):
         self.sizes = sizes
         self.program = program if program is not None else AttentionProgram()
         self.layout = sizes.layout(self.program)
+        self._sees_all = bool((self.layout.program_bias() > -np.inf).all())
         H, A = sizes.hidden, sizes.heads
         self.embedding = nn.Embedding(sizes.entities + 1, EMBEDDING)
         self.lstm = nn.LSTM(sizes.inputs + EMBEDDING, H, batch_first=True)
@@ -230,23 +232,53 @@ class AttentionLSTM(nn.Module):
     ) -> Tensor:
         """Return [B, b, A·H] the contexts of rows start to stop (b of them)."""
         B, _, H = states.shape
-        A, W, b = self.sizes.heads, self.sizes.window, stop - start
-        P = past.shape[1] - states.shape[1]
-        query = torch.einsum("bth,ahk->btak", states[:, start:stop], self.scorer.folded())  # [B, b, A, H]
-        keys = past[:, P + start - W : P + stop - 1]  # [B, W + b - 1, H]
-        rows = torch.arange(b, device=past.device)[:, None]
-        lag = W + rows - torch.arange(W + b - 1, device=past.device)  # [b, W + b - 1]
-        band = (lag >= 1) & (lag <= W)
-        recent = band & (lag <= age[:, start:stop, None])  # [B, b, W + b - 1]
-        bias = self.bias + self.program_bias
-        scores = (query.reshape(B, b * A, H) @ keys.transpose(1, 2)).view(B, b, A, -1)
-        scores = scores + bias[:, (lag - 1).clamp(0, W - 1)].transpose(0, 1)
-        beside = torch.einsum("btah,btxh->btax", query, extra[:, start:stop]) + bias[:, W:]
-        mask = torch.cat([recent, there[:, start:stop]], dim=2)[:, :, None]
-        weights = _softmax(torch.cat([scores, beside], dim=3).masked_fill(~mask, -torch.inf))
-        near, far = weights.split([keys.shape[1], extra.shape[2]], dim=3)
-        context = (near.reshape(B, b * A, -1) @ keys).view(B, b, A, H)
+        A, W, X, b = self.sizes.heads, self.sizes.window, extra.shape[2], stop - start
+        P, S = past.shape[1] - states.shape[1], self.sizes.window + b - 1
+        query = states[:, start:stop] @ self.scorer.folded().transpose(0, 1).reshape(H, A * H)  # [B, b, A·H]
+        keys = past[:, P + start - W : P + stop - 1]  # [B, S, H]
+        band = self._band(b).transpose(0, 1).reshape(1, b * A, S)
+        scores = torch.baddbmm(band, query.view(B, b * A, H), keys.transpose(1, 2)).view(B, b, A, S)
+        if X:
+            beside = torch.einsum("btah,btxh->btax", query.view(B, b, A, H), extra[:, start:stop])
+            scores = torch.cat([scores, beside + (self.bias + self.program_bias)[:, W:]], dim=3)
+        mask = self._mask(there[:, start:stop], age[:, start:stop])
+        if mask is None:
+            weights = scores.softmax(dim=3)
+        else:
+            weights = scores.masked_fill(~mask[:, :, None], NOWHERE).softmax(dim=3) * mask.any(dim=2)[..., None, None]
+        if not X:
+            return (weights.view(B, b * A, S) @ keys).view(B, b, A * H)
+        near, far = weights.split([S, X], dim=3)
+        context = (near.reshape(B, b * A, S) @ keys).view(B, b, A, H)
         return (context + torch.einsum("btax,btxh->btah", far, extra[:, start:stop])).reshape(B, b, A * H)
+
+    def _band(self, b: int) -> Tensor:
+        """Return [A, b, S] what is added to the scores of b rows: the bias of each lag, NOWHERE beside the band.
+
+        Each row is the row above shifted by one, so b copies of a padded row, read as rows one shorter, are the band.
+        """
+        W = self.sizes.window
+        bias = (self.bias + self.program_bias)[:, :W].clamp(min=NOWHERE).flip(1)  # [A, W] oldest first
+        padded = torch.cat([bias, bias.new_full((len(bias), b), NOWHERE)], dim=1)  # [A, S + 1]
+        copies = padded[:, None].expand(-1, b, -1).reshape(len(bias), -1)  # [A, b·(S + 1)]
+        return copies[:, : b * (W + b - 1)].view(len(bias), b, W + b - 1)
+
+    def _mask(self, there: Tensor, age: Tensor) -> Tensor | None:
+        """Return [B, b, S + X] which memories there are; None if the band alone says it all.
+
+        Args:
+            there: [B, b, X] which memories beside the recent ones there are.
+            age: [B, b] steps done before each.
+        """
+        W, b, X = self.sizes.window, there.shape[1], there.shape[2]
+        grown = not X and self._sees_all and age.device.type == "cpu" and int(age.min()) >= W  # a GPU would wait here
+        if grown:
+            return None
+        shift = torch.arange(b, device=age.device)[:, None] - torch.arange(W + b - 1, device=age.device)
+        lag = W + shift  # [b, S]
+        visible = self.program_bias > -torch.inf
+        recent = (lag >= 1) & (lag <= W) & visible[(lag - 1).clamp(0, W - 1)]
+        return torch.cat([recent & (lag <= age[..., None]), there & visible[W:]], dim=2)
 
 
 def _softmax(scores: Tensor) -> Tensor:
