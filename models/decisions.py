@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
 from models.json_values import json_ready
+from models.model_files import ModelFiles
 
 OPERATOR = "operator"
 """The only one whose promotion lifts a bar."""
+DECISIONS = "decisions"
+"""Their folder."""
+DECISIONS_KEPT = 1000
+"""Of those that changed who is in charge, and as many of the others."""
 
 
 class Action(StrEnum):
@@ -32,6 +38,7 @@ class Action(StrEnum):
 
 CHANGES = (Action.PROMOTED, Action.ROLLED_BACK)
 """Those that change who is in charge."""
+_FILE = re.compile(rf"\d{{8}}-\d{{8}}T\d{{6}}-({'|'.join(Action)})\.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +100,53 @@ class Decision:
         if time.tzinfo is None or not isinstance(evidence, dict) or not all(isinstance(t, str) for t in texts):
             raise ValueError("not a decision: a field has another type than ours")
         return cls(time, Action(raw["action"]), raw["version"], before, tuple(reasons), evidence, raw["by"])
+
+
+class DecisionFiles:
+    """The decisions of all streams, one small file each: STREAM/decisions/NUMBER-TIME-ACTION.json.
+
+    All raise OSError where the files' place refuses.
+    """
+
+    def __init__(self, files: ModelFiles) -> None:
+        """Keep them among ``files``."""
+        self._files = files
+
+    def read(self, stream: str, action: Action | None = None) -> list[Decision]:
+        """Return the decisions, perhaps only those of one kind, newest last; files that are none are left out."""
+        found = []
+        for name in self._names(stream):
+            if action is not None and not name.endswith(f"-{action}.json"):
+                continue
+            try:
+                found.append(Decision.from_bytes(self._files.read(f"{stream}/{DECISIONS}/{name}")))
+            except (ValueError, FileNotFoundError):  # not ours, damaged, or just pruned: no ground to stop for
+                continue
+        return found
+
+    def add(self, stream: str, decision: Decision) -> None:
+        """Keep one more, as the newest, whatever the clocks say. Only under the lock.
+
+        Raises:
+            TypeError: if its evidence is not for JSON.
+        """
+        names = self._names(stream)
+        number = int(names[-1].partition("-")[0]) + 1 if names else 1
+        name = f"{number:08d}-{decision.time.astimezone(UTC):%Y%m%dT%H%M%S}-{decision.action}.json"
+        self._files.put(f"{stream}/{DECISIONS}/{name}", decision.to_bytes())
+
+    def champions_before(self, stream: str) -> dict[str, str | None]:
+        """Return, for each version that was ever promoted, who was in charge before; the newest promotion counts."""
+        return {decision.version: decision.champion_before for decision in self.read(stream, Action.PROMOTED)}
+
+    def prune(self, stream: str) -> None:
+        """Remove all but the newest DECISIONS_KEPT of those that changed who is in charge, and of the others."""
+        names = self._names(stream)
+        endings = tuple(f"-{action}.json" for action in CHANGES)
+        changes = [name for name in names if name.endswith(endings)]
+        others = [name for name in names if not name.endswith(endings)]
+        for name in changes[:-DECISIONS_KEPT] + others[:-DECISIONS_KEPT]:
+            self._files.remove(f"{stream}/{DECISIONS}/{name}")
+
+    def _names(self, stream: str) -> list[str]:
+        return [name for name in self._files.names(f"{stream}/{DECISIONS}") if _FILE.fullmatch(name)]

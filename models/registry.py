@@ -15,7 +15,6 @@ does not match its checksum is refused.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,9 +22,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import EllipsisType
 
-from models.decisions import CHANGES, OPERATOR, Action, Decision
+from models.decisions import DECISIONS, OPERATOR, Action, Decision, DecisionFiles
 from models.manifest import MANIFEST, WEIGHTS, DamagedModelError, Manifest, RegistryError, StoredModel, seal, unseal
 from models.model_files import open_files
+from models.pointers import BARRED, CHALLENGER, CHAMPION, NAME, Pointers
 from models.weights import Weights
 
 # What a caller of the registry needs, in one place.
@@ -34,13 +34,8 @@ __all__ = [
     "RegistryError", "StoredModel",
 ]  # fmt: skip
 
-CHAMPION, CHALLENGER = "CHAMPION", "CHALLENGER"
-BARRED, DECISIONS = "barred", "decisions"
 LINEAR = "linear"
 """In charge where no network is, on purpose."""
-DECISIONS_KEPT = 1000
-"""Of those that changed who is in charge, and as many of the others."""
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _RESERVED = {CHAMPION, CHALLENGER, BARRED, DECISIONS, LINEAR}
 
 
@@ -64,6 +59,8 @@ class Registry:
         """
         self.directory = directory
         self._files = open_files(directory)
+        self._pointers = Pointers(self._files)
+        self._decisions = DecisionFiles(self._files)
         self._now = now
 
     # ---- versions ----
@@ -72,7 +69,7 @@ class Registry:
         """Return the whole versions of a stream, oldest first."""
         with _explained(f"list the versions of {stream!r}"):
             found = self._files.folders_with(self._folder(stream), MANIFEST)
-        return [name for name in found if _NAME.fullmatch(name) and name not in _RESERVED]
+        return [name for name in found if _fit(name)]
 
     def save(self, weights: Weights, manifest: Manifest) -> str:
         """Keep a network and return its version, which begins with the time it was created; not yet in charge.
@@ -98,9 +95,7 @@ class Registry:
             RegistryError: if there is no such version.
             DamagedModelError: if its files are incomplete, changed, or of another format.
         """
-        if not _NAME.fullmatch(version) or version in _RESERVED:
-            raise RegistryError(f"{version!r} is no version")
-        folder = f"{self._folder(stream)}/{version}"
+        folder = f"{self._folder(stream)}/{self._version(version)}"
         with _explained(f"read version {version} of {stream!r}"):
             try:
                 raw, data = self._files.read(f"{folder}/{MANIFEST}"), self._files.read(f"{folder}/{WEIGHTS}")
@@ -135,24 +130,20 @@ class Registry:
         Raises:
             RegistryError: if that file cannot be read or names nobody.
         """
-        lines = self._pointer(stream, CHAMPION)
-        return None if lines is None else lines[0]
+        with _explained(f"read who is in charge of {stream!r}"):
+            return self._pointers.champion(self._folder(stream))
 
     def challenger_version(self, stream: str) -> str | None:
         """Return the version in shadow, None if there is none; raises RegistryError as ``champion_version`` does."""
-        lines = self._pointer(stream, CHALLENGER)
-        return None if lines is None else lines[0]
+        with _explained(f"read who is in shadow of {stream!r}"):
+            there = self._pointers.challenger(self._folder(stream))
+        return None if there is None else there[0]
 
     def challenger_since(self, stream: str) -> datetime | None:
         """Return since when there is this challenger, UTC and aware; None if there is none."""
-        lines = self._pointer(stream, CHALLENGER)
-        if lines is None:
-            return None
-        try:
-            since = datetime.fromisoformat(lines[1])
-        except (IndexError, ValueError) as error:
-            raise RegistryError(f"{CHALLENGER} of {stream!r} is damaged: it does not say since when") from error
-        return since if since.tzinfo is not None else since.replace(tzinfo=UTC)
+        with _explained(f"read who is in shadow of {stream!r}"):
+            there = self._pointers.challenger(self._folder(stream))
+        return None if there is None else there[1]
 
     def promote(
         self,
@@ -174,19 +165,10 @@ class Registry:
             RegistryError: if it cannot be loaded, or is barred and it is no operator who asks.
         """
         decision = decision or Decision(self._now(), Action.PROMOTED, version, None, ())
-        if version != LINEAR:
-            self.load(stream, version)
         with self._changing(stream, f"put {version} in charge of {stream!r}"):
             before = self._expected(stream, only_if)
-            why = self.barred(stream).get(version)
-            if why is not None and decision.by != OPERATOR:
-                raise RegistryError(
-                    f"version {version} of {stream!r} is barred ({why}); only an operator puts it in charge again:"
-                    f" vedette models promote {version}"
-                )
-            self._take_charge(stream, replace(decision, version=version, champion_before=before))
-            if why is not None:
-                self._files.remove(f"{self._folder(stream)}/{BARRED}/{version}")
+            lifts = self._allowed(stream, version, decision.by)
+            self._take_charge(stream, replace(decision, version=version, champion_before=before), lifts)
 
     def shadow(self, stream: str, version: str, decision: Decision | None = None) -> None:
         """Make a version the challenger, in place of any other, after checking that it can be loaded.
@@ -194,24 +176,21 @@ class Registry:
         Raises:
             RegistryError: if it cannot, is barred, or is the champion.
         """
-        self.load(stream, version)
-        with self._changing(stream, f"put {version} in shadow"):
-            if version in self.barred(stream):
-                raise RegistryError(f"version {version} of {stream!r} is barred ({self.barred(stream)[version]})")
-            before = self._champion_if_known(stream)
-            if version == before:
-                raise RegistryError(f"version {version} of {stream!r} is in charge already")
+        with self._changing(stream, f"put {version} in shadow of {stream!r}"):
+            self._allowed(stream, version, by="")
+            before = self._pointers.champion_if_known(stream)
+            if version in (before, LINEAR):
+                raise RegistryError(f"{version} cannot be the challenger of {stream!r}: it is in charge, or no version")
             decision = decision or Decision(self._now(), Action.SHADOWED, version, None, ())
             self._record(stream, replace(decision, version=version, champion_before=before))
-            text = f"{version}\n{decision.time.astimezone(UTC).isoformat()}\n"
-            self._files.put(f"{self._folder(stream)}/{CHALLENGER}", text.encode())
+            self._pointers.challenge(stream, version, decision.time)
 
     def dismiss(self, stream: str, decision: Decision | None = None) -> None:
         """Have no challenger any more; nothing happens where there is none, but that ``decision`` is recorded."""
         with self._changing(stream, f"dismiss the challenger of {stream!r}"):
             if decision is not None:
                 self._record(stream, decision)
-            self._files.remove(f"{self._folder(stream)}/{CHALLENGER}")
+            self._pointers.dismiss(stream)
 
     def rollback(self, stream: str, *, to: str | None = None, reason: str, by: str, only_if: str | None = None) -> str:
         """Give up the champion, bar it, and put its predecessor back in charge; return who is in charge now.
@@ -228,38 +207,28 @@ class Registry:
             RegistryError: if no network is in charge, or ``to`` cannot be loaded, is in charge already, or is barred
                 and it is no operator who asks.
         """
-        if to is not None and to != LINEAR:
-            self.load(stream, to)
         with self._changing(stream, f"roll {stream!r} back"):
-            given_up = self._expected(stream, ... if only_if is None else only_if, needed=True)
+            given_up = self._expected(stream, ... if only_if is None else only_if)
             if given_up in (None, to) or (given_up == LINEAR and to is None):
-                raise RegistryError(f"{given_up or 'no version'} is in charge of {stream!r}: nothing to roll back")
-            barred = self.barred(stream)
-            if to in barred and by != OPERATOR:
-                raise RegistryError(f"version {to} of {stream!r} is barred ({barred[str(to)]})")
+                raise RegistryError(f"{given_up or 'nobody'} is in charge of {stream!r}: nothing to roll back to")
             target = to or self._loadable_predecessor(stream) or LINEAR
-            if given_up != LINEAR:
-                self._bar(stream, str(given_up), reason)
-            self._take_charge(stream, Decision(self._now(), Action.ROLLED_BACK, target, given_up, (reason,), {}, by))
-            if target in barred:
-                self._files.remove(f"{self._folder(stream)}/{BARRED}/{target}")
+            lifts = self._allowed(stream, target, by)
+            if given_up != LINEAR:  # first: killed right after it, the version given up cannot come back
+                self._pointers.bar(stream, self._version(str(given_up)), reason)
+            decision = Decision(self._now(), Action.ROLLED_BACK, target, given_up, (reason,), {}, by)
+            self._take_charge(stream, decision, lifts)
         return target
 
     def bar(self, stream: str, version: str, reason: str) -> None:
         """Keep a version from being put in charge by anyone but an operator; it is the challenger no more."""
         with self._changing(stream, f"bar {version} of {stream!r}"):
-            self._bar(stream, version, reason)
-            self._dismiss_if(stream, version)
+            self._pointers.bar(stream, self._version(version), reason)
+            self._pointers.dismiss(stream, only=version)
 
     def barred(self, stream: str) -> dict[str, str]:
-        """Return the versions that failed in service, and why."""
-        folder = f"{self._folder(stream)}/{BARRED}"
-        reasons = {}
+        """Return the versions that failed in service or were given up, and why."""
         with _explained(f"read who is barred from {stream!r}"):
-            for name in self._files.names(folder):
-                if _NAME.fullmatch(name):
-                    reasons[name] = self._files.read(f"{folder}/{name}").decode(errors="replace").strip()
-        return reasons
+            return self._pointers.barred(self._folder(stream))
 
     # ---- decisions ----
 
@@ -271,12 +240,12 @@ class Registry:
     def decisions(self, stream: str) -> list[Decision]:
         """Return the decisions kept, newest last; files that are none are left out."""
         with _explained(f"read the decisions about {stream!r}"):
-            return self._read_decisions(stream, self._decision_names(stream))
+            return self._decisions.read(self._folder(stream))
 
     def predecessor(self, stream: str) -> str | None:
         """Return who was in charge before the champion and may be again: neither barred nor gone; None if nobody."""
         with _explained(f"read the decisions about {stream!r}"):
-            return next(self._predecessors(stream), None)
+            return next(self._predecessors(self._folder(stream)), None)
 
     # ---- retention ----
 
@@ -297,106 +266,75 @@ class Registry:
             gone = others[: max(0, len(others) - keep)]
             if not dry_run:
                 for version in gone:
-                    self._files.remove_folder(f"{self._folder(stream)}/{version}", MANIFEST)
-                    self._files.remove(f"{self._folder(stream)}/{BARRED}/{version}")
-                self._prune_decisions(stream)
+                    self._files.remove_folder(f"{stream}/{version}", MANIFEST)
+                    self._pointers.lift(stream, version)
+                self._decisions.prune(stream)
         return gone
 
     # ---- within ----
 
     def _folder(self, stream: str) -> str:
-        if not _NAME.fullmatch(stream):
+        if not NAME.fullmatch(stream):
             raise RegistryError(f"{stream!r} cannot name a directory; use letters, digits, '.', '_' and '-'")
         return stream
+
+    def _version(self, version: str) -> str:
+        if not _fit(version):
+            raise RegistryError(f"{version!r} is no version")
+        return version
 
     @contextmanager
     def _changing(self, stream: str, what: str) -> Iterator[None]:
         with _explained(what), self._files.locked(self._folder(stream)):
             yield
 
-    def _pointer(self, stream: str, name: str) -> list[str] | None:
-        """Return the lines of a pointer's file, the first of which names a version; None if there is no file."""
-        with _explained(f"read {name} of {stream!r}"):
-            try:
-                lines = self._files.read(f"{self._folder(stream)}/{name}").decode(errors="replace").split("\n")
-            except FileNotFoundError:
-                return None
-        lines[0] = lines[0].strip()
-        if not _NAME.fullmatch(lines[0]):
-            raise RegistryError(
-                f"{self.directory}/{stream}/{name} is damaged: it names {lines[0][:40]!r}; put a version in charge with"
-                " vedette models promote VERSION"
-            )
-        return lines
-
-    def _champion_if_known(self, stream: str) -> str | None:
-        try:
-            return self.champion_version(stream)
-        except RegistryError:  # damaged: whoever is put in charge now repairs it
-            return None
-
-    def _expected(self, stream: str, only_if: str | EllipsisType | None, needed: bool = False) -> str | None:
+    def _expected(self, stream: str, only_if: str | EllipsisType | None) -> str | None:
         """Return who is in charge, after comparing."""
-        before = self.champion_version(stream) if needed or only_if is not ... else self._champion_if_known(stream)
-        if only_if is not ... and before != only_if:
+        if only_if is ...:
+            return self._pointers.champion_if_known(stream)
+        before = self._pointers.champion(stream)
+        if before != only_if:
             raise ChampionChangedError(
                 f"{before or 'nobody'} is in charge of {stream!r} by now, not {only_if or 'nobody'}; look again"
             )
         return before
 
-    def _take_charge(self, stream: str, decision: Decision) -> None:
+    def _allowed(self, stream: str, version: str, by: str) -> bool:
+        """Return whether a bar is to be lifted from a version that may take charge; else raise RegistryError."""
+        if version != LINEAR:
+            self.load(stream, version)
+        why = self._pointers.barred(stream).get(version)
+        if why is not None and by != OPERATOR:
+            raise RegistryError(
+                f"version {version} of {stream!r} is barred ({why}); only an operator puts it in charge again:"
+                f" vedette models promote {version}"
+            )
+        return why is not None
+
+    def _take_charge(self, stream: str, decision: Decision, lifts: bool) -> None:
         """Record who takes charge and why, then let it; killed between, the record tells of an attempt."""
         self._record(stream, decision)
-        self._files.put(f"{self._folder(stream)}/{CHAMPION}", f"{decision.version}\n".encode())
-        self._dismiss_if(stream, decision.version)
-
-    def _dismiss_if(self, stream: str, version: str) -> None:
-        try:
-            if self.challenger_version(stream) != version:
-                return
-        except RegistryError:  # a damaged pointer leads nowhere; it is cleared away
-            pass
-        self._files.remove(f"{self._folder(stream)}/{CHALLENGER}")
-
-    def _bar(self, stream: str, version: str, reason: str) -> None:
-        if not _NAME.fullmatch(version) or version in _RESERVED:
-            raise RegistryError(f"{version!r} is no version")
-        self._files.put(f"{self._folder(stream)}/{BARRED}/{version}", (reason or "no reason given").encode())
-
-    def _decision_names(self, stream: str) -> list[str]:
-        names = self._files.names(f"{self._folder(stream)}/{DECISIONS}")
-        return [name for name in names if _DECISION.fullmatch(name)]
+        self._pointers.crown(stream, decision.version)
+        self._pointers.dismiss(stream, only=decision.version)
+        if lifts:
+            self._pointers.lift(stream, decision.version)
 
     def _record(self, stream: str, decision: Decision) -> None:
-        names = self._decision_names(stream)
-        number = int(names[-1].partition("-")[0]) + 1 if names else 1
-        name = f"{number:08d}-{decision.time.astimezone(UTC):%Y%m%dT%H%M%S}-{decision.action}.json"
         try:
-            data = decision.to_bytes()
+            self._decisions.add(stream, decision)
         except TypeError as error:
             raise RegistryError(f"cannot record a decision about {stream!r}: {error}") from error
-        self._files.put(f"{self._folder(stream)}/{DECISIONS}/{name}", data)
-
-    def _read_decisions(self, stream: str, names: list[str]) -> list[Decision]:
-        found = []
-        for name in names:
-            try:
-                found.append(Decision.from_bytes(self._files.read(f"{self._folder(stream)}/{DECISIONS}/{name}")))
-            except (ValueError, FileNotFoundError):  # not ours, damaged, or just pruned: no ground to stop for
-                continue
-        return found
 
     def _predecessors(self, stream: str) -> Iterator[str]:
         """Yield who may be in charge in place of the champion, the best first: by promotions, back in time."""
-        promotions = [name for name in self._decision_names(stream) if name.endswith(f"-{Action.PROMOTED}.json")]
-        before = {d.version: d.champion_before for d in self._read_decisions(stream, promotions)}  # the newest counts
-        there, barred = set(self.versions(stream)), self.barred(stream)
-        version, seen = self._champion_if_known(stream), {LINEAR}
+        before = self._decisions.champions_before(stream)
+        there, barred = set(self.versions(stream)), self._pointers.barred(stream)
+        version, seen = self._pointers.champion_if_known(stream), {LINEAR}
         while version is not None and version not in seen:
             seen.add(version)
             version = before.get(version)
-            if version in there and version not in barred and version not in seen:
-                yield str(version)
+            if version is not None and version in there and version not in barred and version not in seen:
+                yield version
 
     def _loadable_predecessor(self, stream: str) -> str | None:
         for version in self._predecessors(stream):
@@ -406,16 +344,9 @@ class Registry:
                 continue
         return None
 
-    def _prune_decisions(self, stream: str) -> None:
-        names = self._decision_names(stream)
-        endings = tuple(f"-{action}.json" for action in CHANGES)
-        changes = [name for name in names if name.endswith(endings)]
-        others = [name for name in names if not name.endswith(endings)]
-        for name in changes[:-DECISIONS_KEPT] + others[:-DECISIONS_KEPT]:
-            self._files.remove(f"{self._folder(stream)}/{DECISIONS}/{name}")
 
-
-_DECISION = re.compile(rf"\d{{8}}-\d{{8}}T\d{{6}}-({'|'.join(Action)})\.json")
+def _fit(version: str) -> bool:
+    return NAME.fullmatch(version) is not None and version not in _RESERVED
 
 
 @contextmanager
