@@ -40,10 +40,10 @@ class _Recipe:
 
 
 _RECIPES = (
-    _Recipe(FaultKind.SPIKE, injection.spike, (1, 2), (0.5, 1.5)),
-    _Recipe(FaultKind.LEVEL_SHIFT, injection.level_shift, (12, 36), (0.5, 1.5)),
-    _Recipe(FaultKind.NOISE, injection.noise, (8, 24), (0.5, 1.5)),
-    _Recipe(FaultKind.DRIFT, injection.drift, (24, _LONGEST), (0.7, 2.0)),
+    _Recipe(FaultKind.SPIKE, injection.spike, (1, 2), (0.7, 3.0)),
+    _Recipe(FaultKind.LEVEL_SHIFT, injection.level_shift, (12, 36), (0.7, 4.0)),
+    _Recipe(FaultKind.NOISE, injection.noise, (8, 24), (0.7, 3.0)),
+    _Recipe(FaultKind.DRIFT, injection.drift, (24, _LONGEST), (0.7, 2.5)),
     _Recipe(FaultKind.STUCK, injection.stuck, (24, _LONGEST), (1.0, 1.0)),
 )
 

@@ -150,7 +150,7 @@ def percent(share: float) -> str:
     >>> percent(0.0312)
     '3.1 %'
     """
-    return f"{100 * share:.1f} %"
+    return f"{round(100 * share, 1) + 0.0:.1f} %"  # + 0.0: nobody wants to read "-0.0 %"
 
 
 def _better(gain: float) -> str:
