@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
@@ -162,6 +162,15 @@ class AlertStore:
             _withdraw(connection, incident_id, author, now_us, _next_revision(connection))
             return True
 
+    def silenced(self, counts: Mapping[str, int]) -> None:
+        """Add to how many incidents each label, by its id, has kept silent; unknown ids are left out."""
+        if not counts:
+            return
+        with self._writing() as connection:
+            for label_id, count in sorted(counts.items()):
+                more = {"silenced": labels.c.silenced + count}
+                connection.execute(update(labels).where(labels.c.id == label_id).values(**more))
+
     def labels(self, after_revision: int = 0) -> list[LabelRow]:
         """Return the labels that changed, or whose incident did, after a revision; by revision.
 
@@ -212,12 +221,11 @@ class AlertStore:
         statement = self._insert(incidents)
         new = statement.excluded
         ended = new.phase.in_(_ENDED)
-        larger = or_(incidents.c.context == [], new.score > incidents.c.score)
         changed: dict[str, ColumnElement[Any]] = {name: new[name] for name in _INCIDENT_FIELDS if name != "id"}
         changed |= {
             "reason": case((and_(ended, incidents.c.reason != ""), incidents.c.reason), else_=new.reason),
             "explanation": case((ended, incidents.c.explanation), else_=new.explanation),
-            "context": case((and_(new.context != [], larger), new.context), else_=incidents.c.context),
+            "context": case((new.context != [], new.context), else_=incidents.c.context),
         }
         return statement.on_conflict_do_update(
             index_elements=[incidents.c.id], set_=changed, where=new.sequence > incidents.c.sequence
@@ -264,7 +272,16 @@ def _incident_select(query: IncidentQuery) -> Select[Any]:
 
 def _label_select() -> Select[Any]:
     c = incidents.c
-    incident = (c.stream, c.entity, c.kind.label("incident_kind"), c.started_us, c.resolved_us, c.score, c.context)
+    incident = (
+        c.stream,
+        c.entity,
+        c.kind.label("incident_kind"),
+        c.name,
+        c.started_us,
+        c.resolved_us,
+        c.score,
+        c.context,
+    )
     own = [column for column in labels.c if column.name != "withdrawn_by"]
     return select(*own, *incident).join(incidents, c.id == labels.c.incident_id)
 

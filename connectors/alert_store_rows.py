@@ -50,7 +50,7 @@ class IncidentRow:
     reason: str = ""
     explanation: PlainJson = field(default_factory=dict)
     context: tuple[float, ...] = ()
-    """What it looked like when its score was largest; empty where that is not known."""
+    """What it looked like, as the newest message that knew said; empty where none did."""
     model_version: str = ""
     flapping: bool = False
     note: str = ""
@@ -82,11 +82,14 @@ class LabelRow:
     created_us: int
     withdrawn_us: int | None
     """When it was taken back or replaced by another; None: it is the incident's label."""
+    silenced: int
+    """How many incidents it has kept silent so far."""
     revision: int
     """Grows with every change of any label or of a labelled incident; larger is later."""
     stream: str
     entity: str
     incident_kind: str
+    name: str
     started_us: int
     resolved_us: int | None
     score: float | None

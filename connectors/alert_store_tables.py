@@ -134,6 +134,7 @@ labels = Table(
     Column("created_us", BigInteger, nullable=False),
     Column("withdrawn_us", BigInteger),
     Column("withdrawn_by", AnyText),
+    Column("silenced", BigInteger, nullable=False, server_default=text("0")),
     Column("revision", BigInteger, nullable=False),
     Index("labels_revision", "revision"),
     Index("labels_incident", "incident_id"),

@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -34,6 +34,9 @@ class Store(Protocol):
 
     def keep(self, rows: Sequence[IncidentRow]) -> None:
         """Keep rows, all or none; ``StoreRefused`` where one of them can never be kept."""
+
+    def silenced(self, counts: Mapping[str, int]) -> None:
+        """Add to how many incidents each label has kept silent."""
 
     def retain(self, oldest_us: int) -> int:
         """Remove what is older; return how much."""
@@ -80,6 +83,7 @@ class AlertKeeping:
         self._longest_wait_s = longest_wait_s
         self._lock = threading.Lock()
         self._pending: deque[AlertMessage] = deque()
+        self._silenced: Counter[str] = Counter()
         self._writing = threading.Lock()
         self._dropped = 0
         self._refused = 0
@@ -107,6 +111,14 @@ class AlertKeeping:
         with self._lock:
             self._pending.extend(messages)
             self._trim()
+        self._wake.set()
+
+    def silenced(self, counts: Mapping[str, int]) -> None:
+        """Take how many more incidents each label, by its id, has kept silent; a crash may lose the newest of these."""
+        if not counts:
+            return
+        with self._lock:
+            self._silenced.update(counts)
         self._wake.set()
 
     def flush(self, timeout_s: float) -> bool:
@@ -210,6 +222,7 @@ class AlertKeeping:
             self._spool.remove(segment)
         if not written:
             self._deliver_from_memory()
+        self._deliver_silenced()
         if time.monotonic() >= self._retain_at_s:
             removed = self._store.retain(self._now_us() - self._retention_us)
             self._retain_at_s = time.monotonic() + _RETAIN_EVERY_S
@@ -225,6 +238,16 @@ class AlertKeeping:
             except BaseException:
                 self._put_back(batch)
                 raise
+
+    def _deliver_silenced(self) -> None:
+        with self._lock:
+            counts, self._silenced = self._silenced, Counter()
+        try:
+            self._store.silenced(counts)
+        except BaseException:
+            with self._lock:
+                self._silenced.update(counts)
+            raise
 
     def _keep(self, rows: Sequence[IncidentRow]) -> None:
         for first in range(0, len(rows), _ROWS_PER_TRANSACTION):

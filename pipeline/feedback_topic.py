@@ -16,6 +16,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
@@ -33,6 +34,8 @@ _POLL_S = 0.5
 _LONGEST_WAIT_S = 30.0
 _MOST_WAITING = 1_000
 """Labels that wait for their incident or the database; with more of them nothing further is read."""
+_ASK_AGAIN_S = 5.0
+"""How often it is asked whether an incident is there by now."""
 _LARGEST_BYTES = 64 * 1024
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "vedette/feedback")
 
@@ -57,6 +60,8 @@ class _Waiting:
     offset: int
     label_id: str
     since_s: float
+    ask_s: float
+    """Not before."""
 
 
 class FeedbackTopic:
@@ -142,7 +147,8 @@ class FeedbackTopic:
             except DamagedBatch as error:
                 self.refused += 1
                 log.error("damaged feedback left behind", partition=error.partition.partition, error=str(error))
-                self._source.seek(error.partition, error.next_offset)
+                with suppress(ValueError):  # the partition may be another's by now
+                    self._source.seek(error.partition, error.next_offset)
             except ConnectorError as error:
                 log.warning("feedback is held up; will try again", waiting=len(self._waiting), error=str(error))
                 if isinstance(error, DamagedRecords) or not error.retriable:
@@ -164,40 +170,46 @@ class FeedbackTopic:
                 continue
             # The same record has the same label wherever and how often it is read.
             label_id = uuid.uuid5(_NAMESPACE, f"{partition.topic}/{partition.partition}/{offset}").hex
-            self._waiting.append(_Waiting(request, partition, offset, label_id, self._monotonic()))
+            now_s = self._monotonic()
+            self._waiting.append(_Waiting(request, partition, offset, label_id, now_s, now_s))
         self._next[partition] = block.next_offset
 
     def _apply(self) -> None:
         """Say everything that waits, in its order; what has no incident yet goes on waiting."""
         kept: deque[_Waiting] = deque()
-        said = False
+        accepted = self.accepted
         try:
             while self._waiting:
-                if self._say(self._waiting[0]):
-                    said = True
-                elif self._monotonic() - self._waiting[0].since_s < self._patience_s:
-                    kept.append(self._waiting[0])
-                else:
-                    one = self._waiting[0]
-                    self._refuse(one.partition, one.offset, f"there is no incident {one.request.incident_id[:80]}")
+                one = self._waiting[0]
+                behind = any(other.request.incident_id == one.request.incident_id for other in kept)
+                if behind or not self._done(one):
+                    kept.append(one)
                 self._waiting.popleft()
         except ConnectorError:
             self._metrics.database_failed()
             raise
         finally:
             self._waiting.extendleft(reversed(kept))
-            if said:
+            if self.accepted > accepted:
                 self._changed()
 
-    def _say(self, one: _Waiting) -> bool:
-        """Return False where there is no such incident."""
+    def _done(self, one: _Waiting) -> bool:
+        """Return False where it has to wait for its incident."""
+        now_s = self._monotonic()
+        if now_s < one.ask_s:
+            return False
         try:
-            found = one.request.apply(self._store, self._now_us(), one.label_id)
+            if one.request.apply(self._store, self._now_us(), one.label_id):
+                self.accepted += 1
+                return True
         except StoreRefused as error:
             self._refuse(one.partition, one.offset, str(error))
             return True
-        self.accepted += found
-        return found
+        if now_s - one.since_s >= self._patience_s:
+            self._refuse(one.partition, one.offset, f"there is no incident {one.request.incident_id[:80]}")
+            return True
+        one.ask_s = now_s + min(_ASK_AGAIN_S, self._patience_s)
+        return False
 
     def _refuse(self, partition: TopicPartition, offset: int, why: str) -> None:
         self.refused += 1

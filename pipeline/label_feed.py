@@ -188,5 +188,6 @@ def label_of(row: LabelRow) -> Label | None:
         started_us=row.started_us,
         ended_us=row.resolved_us,
         score=row.score,
+        name=row.name,
         context=row.context,
     )

@@ -1,7 +1,8 @@
-"""Brokers, shared by the tests of the Kafka connectors."""
+"""Servers, shared by the tests of the connectors."""
 
 from __future__ import annotations
 
 from tests.kafka_broker import embedded, real_kafka
+from tests.postgres_server import postgres
 
-__all__ = ["embedded", "real_kafka"]
+__all__ = ["embedded", "postgres", "real_kafka"]

@@ -25,6 +25,7 @@ def upgrade() -> None:
         sa.Column("created_us", sa.BigInteger, nullable=False),
         sa.Column("withdrawn_us", sa.BigInteger),
         sa.Column("withdrawn_by", sa.Text),
+        sa.Column("silenced", sa.BigInteger, nullable=False, server_default=sa.text("0")),
         sa.Column("revision", sa.BigInteger, nullable=False),
     )
     acts = sa.text("withdrawn_us IS NULL")
