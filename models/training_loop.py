@@ -70,7 +70,7 @@ class Trainer:
         self.newest = held_out(sequences, split, min(split, max(2 * reach, 4 * options.chunk)), device)
         self.random = np.random.default_rng(options.seed)
         self.optimiser = torch.optim.AdamW(
-            module.parameters(), options.learning_rate, weight_decay=options.weight_decay, fused=device.type == "cuda"
+            module.parameters(), options.learning_rate, weight_decay=options.weight_decay, fused=True
         )
         self.forward = Forward(module)
         self.per_epoch = -(-self.batch.steps // options.chunk)
@@ -79,6 +79,7 @@ class Trainer:
         self.checkpoint, self.limits = checkpoint, limits
         self._clock, self._began, self._saved, self._before_s = clock, clock(), clock(), 0.0
         self.updates = 0
+        self.targets = 0  # gone over by this process
         self.place = Place()
         self.nothing, self.counts = self._losses(None), self.newest.counts
         self.worthwhile, self.stopped, self.resumed = False, "", False
@@ -152,6 +153,7 @@ class Trainer:
                 losses = huber_loss(corrections.float(), piece.targets, reduction="none") * piece.mask
                 loss = losses.sum() / targets
                 self._update(loss)
+                self.targets += targets
                 place.losses += loss.detach()
                 place.chunks += 1
             place.carry, place.start = carry.detach(), stop  # type: ignore[attr-defined]
