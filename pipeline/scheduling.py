@@ -1,0 +1,390 @@
+"""When training jobs start: by cron or interval, at first, on drift, after a challenger's time in shadow, and "now".
+
+A scheduler of APScheduler turns beside the loop and never in it. Whatever goes wrong here is logged and leaves scoring
+alone; that the scheduler itself hangs is seen from outside, by its tick (``alive``, a metric, one line in the log).
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from datetime import UTC, datetime, timedelta
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol
+
+import structlog
+from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MISSED
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.jobstores.memory import MemoryJobStore
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.base import BaseTrigger
+from apscheduler.triggers.cron import CronTrigger
+from apscheduler.triggers.interval import IntervalTrigger
+
+from pipeline.job_record import JobReason
+from pipeline.job_request import Answer
+from pipeline.metrics_models import ModelMetrics
+from pipeline.training_due import (
+    StreamSchedule,
+    first_due_us,
+    judge_due_us,
+    last_training_us,
+    may_answer_drift,
+)
+from pipeline.training_jobs import TrainingJobs
+from pipeline.training_status import Drift, stream_status
+from pipeline.weekdays import weekday_names
+
+log = structlog.get_logger("vedette.scheduling")
+
+_CATCH_UP_JITTER_S = 60.0  # what was missed while no daemon ran happens within a minute of the start
+_LEAST_INTERVAL_S = 1.0  # APScheduler makes 1 s of 0 without a word
+_WATCHDOG_EVERY_S = 5.0
+
+
+class Pointers(Protocol):
+    """Who is in charge, as the registry knows it; may be slow, and may raise."""
+
+    def champion_version(self, stream: str) -> str | None:
+        """Return the version in charge; None if none ever was."""
+
+    def challenger_version(self, stream: str) -> str | None:
+        """Return the version in shadow."""
+
+    def challenger_since(self, stream: str) -> datetime | None:
+        """Return since when it is; aware."""
+
+
+class Scheduling:
+    """Starts training jobs when they are due. Methods may be called from any thread; ``drift`` and ``request_soon``
+    return at once, so the loop and signal handlers may call them."""
+
+    def __init__(
+        self,
+        schedules: Sequence[StreamSchedule],
+        jobs: TrainingJobs,
+        registry: Pointers,
+        metrics: ModelMetrics,
+        *,
+        tend_every_s: float = 1.0,
+        look_every_s: float = 30.0,
+        stalled_after_s: float = 60.0,
+        now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        monotonic: Callable[[], float] = time.monotonic,
+        seed: int | None = None,
+    ) -> None:
+        """Take the parts ready made; nothing runs before ``start``.
+
+        Args:
+            schedules: one per stream.
+            jobs: starts and looks after the processes.
+            registry: who is in charge.
+            metrics: where to count.
+            tend_every_s: how often jobs are looked after, and the scheduler ticks.
+            look_every_s: how often the registry is asked.
+            stalled_after_s: without a tick for so long the scheduler counts as hung.
+            now_us: the wall clock, microseconds since 1970 UTC.
+            monotonic: the clock for waiting.
+            seed: of the jitter of what was missed; None: another one in each process, which is what replicas need.
+
+        Raises:
+            ValueError: if a cron expression can never be, or an interval is shorter than a second.
+        """
+        self._schedules = {schedule.name: schedule for schedule in schedules}
+        self._triggers = {schedule.name: trigger_of(schedule) for schedule in schedules}
+        for name, seconds in (("tend_every_s", tend_every_s), ("look_every_s", look_every_s)):
+            if seconds < _LEAST_INTERVAL_S:
+                raise ValueError(f"{name} is {seconds}; the scheduler turns at most every second")
+        self._jobs = jobs
+        self._registry = registry
+        self._metrics = metrics
+        self._tend_every_s = tend_every_s
+        self._look_every_s = look_every_s
+        self._stalled_after_s = stalled_after_s
+        self._now_us = now_us
+        self._monotonic = monotonic
+        self._random = random.Random(seed)
+        self._asked: SimpleQueue[tuple[str | None, JobReason]] = SimpleQueue()
+        self._drifts: dict[str, Drift] = {}
+        self._pending: dict[str, Drift] = {}
+        self._next_us: dict[str, int | None] = {}
+        self._ticked_s = monotonic()
+        self._said_stalled = False
+        self._closing = threading.Event()
+        self._scheduler: Any = None
+        self._watchdog: threading.Thread | None = None
+
+    # ---- life ----
+
+    def start(self) -> None:
+        """Begin to turn, in threads of its own."""
+        self._guarded("read the jobs", self._jobs.look)
+        scheduler = BackgroundScheduler(
+            jobstores={"default": MemoryJobStore()},
+            # One thread each: a registry that hangs does not keep jobs from being looked after, nor the other way.
+            executors={"default": ThreadPoolExecutor(1), "looking": ThreadPoolExecutor(1)},
+            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},  # late, once, never twice
+            timezone=UTC,
+            jobstore_retry_interval=10.0,
+            daemon=True,
+        )
+        scheduler.add_listener(self._heard, EVENT_JOB_ERROR | EVENT_JOB_MISSED)
+        now = self._now()
+        self._add(scheduler, "tend", self.tend, _interval(self._tend_every_s, now), "default", now)
+        self._add(scheduler, "look", self.look, _interval(self._look_every_s, now), "looking", now)
+        for name, trigger in self._triggers.items():
+            if trigger is not None:
+                first = self._first_run(name, trigger, now)
+                self._add(scheduler, f"retrain {name}", self._retrain, trigger, "looking", first, name)
+        self._ticked_s = self._monotonic()
+        self._scheduler = scheduler
+        scheduler.start()
+        self._watchdog = threading.Thread(target=self._watch, name="vedette-watchdog", daemon=True)
+        self._watchdog.start()
+
+    def close(self) -> None:
+        """Stop turning. Running jobs go on: the next daemon finds them. Waits for nothing that may hang."""
+        self._closing.set()
+        if self._scheduler is not None:
+            self._scheduler.shutdown(wait=False)
+        if self._watchdog is not None:
+            self._watchdog.join(1.0)
+
+    # ---- asked from outside ----
+
+    def request_now(self, stream: str | None = None, reason: JobReason = JobReason.NOW) -> dict[str, Any]:
+        """Start a job for a stream, or for each, and return what came of it, as JSON; touches the disk.
+
+        Returns:
+            ``accepted``: whether a job was started; ``jobs``: an answer for each stream asked for; ``reason``: why
+            not, empty if accepted.
+        """
+        if stream is not None and stream not in self._schedules:
+            known = ", ".join(self._schedules)
+            return {"accepted": False, "reason": f"there is no stream {stream!r}; there are: {known}", "jobs": []}
+        names = list(self._schedules) if stream is None else [stream]
+        answers = [self._start(name, reason) for name in names]
+        accepted = any(answer.accepted for answer in answers)
+        why = "" if accepted else "; ".join(f"{answer.stream}: {answer.reason}" for answer in answers)
+        return {"accepted": accepted, "reason": why, "jobs": [answer.to_json() for answer in answers]}
+
+    def request_soon(self, stream: str | None = None, reason: JobReason = JobReason.NOW) -> None:
+        """Ask for a job at the next tick; the log tells what came of it. Safe within a signal handler."""
+        self._asked.put((stream, reason))
+
+    def drift(self, stream: str, signals: Collection[str]) -> None:
+        """Take note of a drift; a job follows unless one ran on that account within the stream's pause."""
+        if not signals:
+            return
+        for signal in signals:
+            self._metrics.drifted(stream, signal)
+        seen = self._drifts[stream] = Drift(self._now_us(), frozenset(signals))
+        schedule = self._schedules.get(stream)
+        if schedule is not None and schedule.on_drift:
+            self._pending[stream] = seen
+        log.warning("drift seen", stream=stream, signals=sorted(signals))
+
+    def tick_age_s(self) -> float:
+        """Return the seconds since the scheduler last turned; before its first turn, since the start."""
+        return max(0.0, self._monotonic() - self._ticked_s)
+
+    def alive(self) -> bool:
+        """Return False when the scheduler hangs, or what it does."""
+        return self.tick_age_s() < self._stalled_after_s
+
+    def notes(self) -> list[str]:
+        """Return what a person should know though scoring goes on; empty when all is well."""
+        return [] if self.alive() else [f"the scheduler has not turned for {self.tick_age_s():.0f} s: nothing trains"]
+
+    def status(self) -> dict[str, Any]:
+        """Return the state of all trainings as JSON, from memory: it answers even when the disk does not."""
+        streams = [
+            stream_status(name, self._jobs.records(name), self._next_us.get(name), self._drifts.get(name))
+            for name in self._schedules
+        ]
+        return {"scheduler": {"alive": self.alive(), "tick_age_s": round(self.tick_age_s(), 3)}, "streams": streams}
+
+    # ---- the passes ----
+
+    def tend(self) -> None:
+        """Look after the jobs, start what was asked for, and tick."""
+        self._guarded("look after the jobs", self._jobs.tend, self._now_us())
+        self._guarded("start what was asked for", self._start_asked)
+        for stream in list(self._pending):
+            self._guarded("answer a drift", self._answer_drift, stream)
+        self._ticked_s = self._monotonic()
+        self._metrics.scheduler_ticked()
+
+    def look(self) -> None:
+        """Start what the registry calls for: a first model, a judgement at the end of a shadow; note what is next."""
+        for stream in self._schedules:
+            self._guarded("ask the registry", self._look_at, stream)
+
+    def check(self) -> None:
+        """Say once that the scheduler hangs, and once that it is back."""
+        alive = self.alive()
+        if not alive and not self._said_stalled:
+            log.error("the scheduler hangs: nothing is trained until the daemon is restarted", age_s=self.tick_age_s())
+        elif alive and self._said_stalled:
+            log.info("the scheduler turns again")
+        self._said_stalled = not alive
+
+    # ---- inner: what is due ----
+
+    def _look_at(self, stream: str) -> None:
+        schedule, now_us = self._schedules[stream], self._now_us()
+        due = [self._next_run_us(stream)]
+        if self._registry.champion_version(stream) is None:
+            if first_due_us(schedule, self._jobs.records(stream)) <= now_us:
+                self._start_if_idle(stream, JobReason.FIRST)
+            due.append(first_due_us(schedule, self._jobs.records(stream)))
+        challenger, since = self._registry.challenger_version(stream), self._registry.challenger_since(stream)
+        judge_us = judge_due_us(schedule, self._jobs.records(stream), challenger, since)
+        if judge_us is not None and judge_us <= now_us:
+            self._start_if_idle(stream, JobReason.SHADOW, challenger)
+            judge_us = judge_due_us(schedule, self._jobs.records(stream), challenger, since)
+        next_us = min((at_us for at_us in (*due, judge_us) if at_us is not None), default=None)
+        self._next_us[stream] = None if next_us is None else max(next_us, now_us)
+        self._metrics.next_job(stream, None if next_us is None else max(next_us, now_us) / 1e6)
+
+    def _retrain(self, stream: str) -> None:
+        """Start what the schedule calls for; called by APScheduler."""
+        self._guarded("start a scheduled job", self._start_scheduled, stream)
+
+    def _start_scheduled(self, stream: str) -> None:
+        try:
+            first = self._registry.champion_version(stream) is None
+        except Exception as error:  # the registry may be any store; the job itself will need it, and says so
+            log.warning("cannot ask the registry", stream=stream, error=str(error))
+            first = False
+        if not first:
+            self._start(stream, JobReason.SCHEDULE)
+        elif first_due_us(self._schedules[stream], self._jobs.records(stream)) <= self._now_us():
+            self._start(stream, JobReason.FIRST)  # else ``look`` has tried it just now
+
+    def _start_asked(self) -> None:
+        while True:
+            try:
+                stream, reason = self._asked.get_nowait()
+            except Empty:
+                return
+            answer = self.request_now(stream, reason)
+            log.info("training was asked for", stream=stream, accepted=answer["accepted"], reason=answer["reason"])
+
+    def _answer_drift(self, stream: str) -> None:
+        seen = self._pending[stream]
+        if not may_answer_drift(self._schedules[stream], self._jobs.records(stream), seen.time_us):
+            log.info("drift is not trained on: that was done lately", stream=stream)
+        elif self._jobs.running(stream) is not None:
+            return  # what runs began before the drift; this one's turn comes when it has ended
+        elif not self._start(stream, JobReason.DRIFT).accepted:
+            return
+        if self._pending.get(stream) is seen:
+            del self._pending[stream]
+
+    def _start_if_idle(self, stream: str, reason: JobReason, judge: str | None = None) -> None:
+        if self._jobs.running(stream) is None:
+            self._start(stream, reason, judge)
+
+    def _start(self, stream: str, reason: JobReason, judge: str | None = None) -> Answer:
+        answer = self._jobs.start(stream, reason, self._now_us(), judge)
+        if not answer.accepted:
+            log.warning("training job not started", stream=stream, reason=str(reason), because=answer.reason)
+        return answer
+
+    # ---- inner: APScheduler ----
+
+    def _add(
+        self, scheduler: Any, name: str, run: Callable[..., None], trigger: Any, executor: str, first: datetime,
+        *arguments: str,
+    ) -> None:  # fmt: skip
+        scheduler.add_job(
+            run, trigger, args=arguments, id=name, name=name, executor=executor, next_run_time=first,
+            coalesce=True, max_instances=1, misfire_grace_time=None,
+        )  # fmt: skip
+
+    def _first_run(self, stream: str, trigger: Any, now: datetime) -> datetime:
+        """Return when a stream's schedule first runs: when its last start says so, soon if that was missed."""
+        schedule, last_us = self._schedules[stream], last_training_us(self._jobs.records(stream))
+        last = None if last_us is None else datetime.fromtimestamp(last_us / 1e6, UTC)
+        if schedule.cron is not None:
+            due = trigger.get_next_fire_time(None, now if last is None else min(last, now))
+        else:
+            due = now if last is None else last + timedelta(seconds=schedule.every_s or 0.0)
+        if due > now:
+            return due
+        return now + timedelta(seconds=self._random.uniform(0.0, min(schedule.jitter_s, _CATCH_UP_JITTER_S)))
+
+    def _next_run_us(self, stream: str) -> int | None:
+        job = None if self._scheduler is None else self._scheduler.get_job(f"retrain {stream}")
+        if job is None or job.next_run_time is None:
+            return None
+        return round(job.next_run_time.timestamp() * 1e6)
+
+    def _heard(self, event: Any) -> None:
+        """Log what APScheduler says went wrong."""
+        log.error("a scheduled call failed", call=event.job_id, error=str(getattr(event, "exception", "missed")))
+
+    def _guarded(self, what: str, run: Callable[..., None], *arguments: Any) -> None:
+        """Call ``run``; whatever it raises is logged and ends here, so that one stream's trouble is not another's."""
+        try:
+            run(*arguments)
+        except Exception:
+            log.exception("scheduling failed; it is tried again", what=what, about=[str(a) for a in arguments])
+
+    def _watch(self) -> None:
+        while not self._closing.wait(_WATCHDOG_EVERY_S):
+            self.check()
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._now_us() / 1e6, UTC)
+
+
+class Onward(BaseTrigger):
+    """Another trigger's times, without those that have passed.
+
+    APScheduler lists every missed time before it coalesces them: a machine whose clock jumps from 1970 to now would
+    list each second of it, and run out of memory.
+    """
+
+    def __init__(self, trigger: Any) -> None:
+        """Take the times of ``trigger``."""
+        self._trigger = trigger
+
+    def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime | None:
+        """Return the next time after ``previous``, and after ``now`` if there was one before; None: never."""
+        after = None if previous is None else max(previous, now)
+        at: datetime | None = self._trigger.get_next_fire_time(after, now)
+        return at
+
+
+def trigger_of(schedule: StreamSchedule) -> Any:
+    """Return APScheduler's trigger of a schedule, every option set; None if nothing is scheduled.
+
+    Raises:
+        ValueError: if the cron expression is none or can never be, or the interval is shorter than a second.
+    """
+    jitter = schedule.jitter_s or None
+    if schedule.cron is None:
+        if schedule.every_s is None:
+            return None
+        if schedule.every_s < _LEAST_INTERVAL_S:
+            raise ValueError(f"stream {schedule.name!r}: retraining every {schedule.every_s} s; 1 s is the least")
+        return Onward(IntervalTrigger(seconds=schedule.every_s, timezone=UTC, jitter=jitter))
+    try:
+        minute, hour, day, month, weekday = schedule.cron.split()
+        trigger = CronTrigger(
+            minute=minute, hour=hour, day=day, month=month, day_of_week=weekday_names(weekday), second=0,
+            timezone=UTC, jitter=jitter,
+        )  # fmt: skip
+        if trigger.get_next_fire_time(None, datetime(2024, 1, 1, tzinfo=UTC)) is None:
+            raise ValueError("there is no such day")
+    except ValueError as error:
+        raise ValueError(f"stream {schedule.name!r}: retrain.cron {schedule.cron!r}: {error}") from None
+    return Onward(trigger)
+
+
+def _interval(seconds: float, start: datetime) -> Any:
+    return Onward(IntervalTrigger(seconds=seconds, start_date=start, timezone=UTC, jitter=None))
