@@ -36,7 +36,6 @@ from pipeline.history_files import (
     Entry,
     PartFile,
     day_begin_us,
-    day_of,
     new_path,
     open_files,
     part_file,
@@ -124,33 +123,6 @@ class HistoryPart:
         )
 
 
-def part_of(
-    arrays: FrameArrays, channels: Sequence[str], step_us: int, revision: int | None = None
-) -> HistoryPart:
-    """Return the rows of ``arrays`` that have a value: how a whole table gets into a history at once.
-
-    Args:
-        arrays: of any size.
-        channels: names of its C channels.
-        step_us: length of a step.
-        revision: of all rows; None: the time now.
-    """
-    present = ~np.isnan(arrays.values).all(axis=2)  # [E, T]
-    entity, t = np.nonzero(present)
-    return HistoryPart(
-        tuple(channels),
-        step_us,
-        list(arrays.names),
-        entity.astype(np.int32),
-        arrays.step0 + t.astype(np.int64),
-        arrays.values[entity, t],
-        arrays.learn[entity, t],
-        arrays.score[entity, t],
-        arrays.level[entity, t],
-        np.full(len(t), time.time_ns() // 1000 if revision is None else revision, np.int64),
-    )
-
-
 class Span(NamedTuple):
     """What is kept of a stream. Times are the ends of the first and the last step."""
 
@@ -236,8 +208,8 @@ class HistoryStore:
             rows = np.flatnonzero(days == day)
             of_day = part if len(rows) == len(part) else part.take(rows)
             first_us, last_us = int(time_us[rows].min()), int(time_us[rows].max())
-            path = new_path(stream, day_of(first_us), first_us, last_us, len(rows), self._now_us())
             data = encode(stream, of_day, merged=merged)
+            path = new_path(stream, first_us, last_us, len(rows), self._now_us(), data)
             with reaching(self.location, f"write {path}"):
                 self.files.put(path, data)
         return len(part)

@@ -1,10 +1,11 @@
 """Where the parts of the history lie: a local directory, or a folder of an object store. Knows bytes, not Parquet.
 
-    LOCATION/stream=NAME/day=YYYY-MM-DD/part_FIRST_LAST_ROWS_WRITTEN_RANDOM.parquet
+    LOCATION/stream=NAME/day=YYYY-MM-DD/part_FIRST_LAST_ROWS_WRITTEN_CRC_RANDOM.parquet
 
 FIRST and LAST are the ends of the oldest and the newest step in it, WRITTEN is when it was written, all in microseconds
-since 1970 UTC. So a listing alone tells what there is, and the random end keeps the replicas of a daemon apart. Every
-trouble is an OSError; what is not there (any more) is a FileNotFoundError.
+since 1970 UTC. So a listing alone tells what there is. CRC is of all its bytes (CRC-32C): Parquet itself would not see
+every flipped bit. The random end keeps the replicas of a daemon apart. Every trouble is an OSError; what is not there
+(any more) is a FileNotFoundError.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote, unquote
 
 import numpy as np
+from crc32c import crc32c
 
 UNFINISHED = ".unfinished"
 """How names end that a kill left behind; they begin with a dot, so Parquet readers pass over them too."""
 
 DAY_US = 86_400_000_000
 
-_NAME = re.compile(r"part_(-?\d{1,19})_(-?\d{1,19})_(\d{1,19})_(-?\d{1,19})_[0-9a-f]{16}\.parquet")
+_NAME = re.compile(r"part_(-?\d{1,19})_(-?\d{1,19})_(\d{1,19})_-?\d{1,19}_([0-9a-f]{8})_[0-9a-f]{8}\.parquet")
 _DAY = re.compile(r"day=(-?\d{4,6}-\d\d-\d\d)")
 
 
@@ -48,6 +50,11 @@ class PartFile:
     first_us: int
     last_us: int
     rows: int
+    crc: int
+
+    def is_whole(self, data: bytes) -> bool:
+        """Return whether ``data`` is what was written under this name."""
+        return crc32c(data) == self.crc
 
 
 class Files(Protocol):
@@ -118,10 +125,10 @@ def day_begin_us(day: str) -> int:
     return int(np.datetime64(day, "us").astype(np.int64))
 
 
-def new_path(stream: str, day: str, first_us: int, last_us: int, rows: int, written_us: int) -> str:
-    """Return a path that no other part has or will have."""
-    name = f"part_{first_us}_{last_us}_{rows}_{written_us}_{secrets.token_hex(8)}.parquet"
-    return f"{stream_folder(stream)}/day={day}/{name}"
+def new_path(stream: str, first_us: int, last_us: int, rows: int, written_us: int, data: memoryview) -> str:
+    """Return a path that no other part has or will have, for ``data`` whose times lie in one day."""
+    name = f"part_{first_us}_{last_us}_{rows}_{written_us}_{crc32c(data):08x}_{secrets.token_hex(4)}.parquet"
+    return f"{stream_folder(stream)}/day={day_of(first_us)}/{name}"
 
 
 def part_file(entry: Entry) -> PartFile | None:
@@ -131,7 +138,7 @@ def part_file(entry: Entry) -> PartFile | None:
     if day is None or match is None:
         return None
     first_us, last_us, rows = map(int, match.groups()[:3])
-    return PartFile(entry.path, entry.size_bytes, day[1], first_us, last_us, rows)
+    return PartFile(entry.path, entry.size_bytes, day[1], first_us, last_us, rows, int(match[4], 16))
 
 
 class LocalFiles:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.history import NO_LEVEL, HistoryPart
+from pipeline.history_files import PartFile
 
 FORMAT_VERSION = 1
 
@@ -114,17 +115,19 @@ def encode(stream: str, part: HistoryPart, *, merged: bool) -> memoryview:
         sink,
         compression="zstd",
         compression_level=_SMALL if merged else _FAST,
-        write_page_checksum=True,
         write_statistics=["step"] if not merged else True,
     )
     return memoryview(sink.getvalue())
 
 
-def decode(data: bytes, stream: str, step_us: int | None, channels: Sequence[str] | None) -> StoredPart | None:
+def decode(
+    file: PartFile, data: bytes, stream: str, step_us: int | None, channels: Sequence[str] | None
+) -> StoredPart | None:
     """Return the rows of a part; None if its steps have another length.
 
     Args:
-        data: of the file.
+        file: what its name tells.
+        data: all that is in it.
         stream: whose part it should be.
         step_us: the length of a step; None takes any.
         channels: which, in this order, NaN for those that it lacks; None: those that it has.
@@ -133,15 +136,16 @@ def decode(data: bytes, stream: str, step_us: int | None, channels: Sequence[str
         DamagedPartError: if it is no part of this stream, is damaged, or was made by a newer version.
     """
     try:
-        file = _open(data)
-        about = _about(file, stream)
+        parquet = _open(file, data)
+        about = _about(parquet, stream)
         if step_us is not None and about["step_us"] != step_us:
             return None
-        known = [c for name in file.schema_arrow.names if (c := channel_of(name)) is not None]
+        known = [c for name in parquet.schema_arrow.names if (c := channel_of(name)) is not None]
         wanted = tuple(known if channels is None else channels)
         names = [column_of(c) for c in wanted if _text(c) in known]
         learn = [f"{_LEARN}{_text(c)}" for c in wanted if _text(c) in known]
-        table = file.read(columns=[*list(_TYPES)[1:], *names, *learn])
+        table = parquet.read(columns=[*list(_TYPES)[1:], *names, *learn])
+        _compare(file, table, about["step_us"])
         return _stored(table, wanted, about)
     except DamagedPartError:
         raise
@@ -149,13 +153,14 @@ def decode(data: bytes, stream: str, step_us: int | None, channels: Sequence[str
         raise DamagedPartError(f"{type(error).__name__}: {error}") from error
 
 
-def decode_keys(data: bytes, stream: str, step_us: int) -> Keys | None:
+def decode_keys(file: PartFile, data: bytes, stream: str, step_us: int) -> Keys | None:
     """Return which entities and steps are in a part, as ``decode`` does, and raises, but for the values."""
     try:
-        file = _open(data)
-        if _about(file, stream)["step_us"] != step_us:
+        parquet = _open(file, data)
+        if _about(parquet, stream)["step_us"] != step_us:
             return None
-        table = file.read(columns=["step", "entity"])
+        table = parquet.read(columns=["step", "entity"])
+        _compare(file, table, step_us)
         return Keys(*_names_and_codes(table), _whole_numbers(table, "step"))
     except DamagedPartError:
         raise
@@ -180,13 +185,15 @@ def _entities(part: HistoryPart) -> Any:
     return pa.DictionaryArray.from_arrays(codes, pa.array(names, pa.string()))
 
 
-def _open(data: bytes) -> Any:
-    return pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+def _open(file: PartFile, data: bytes) -> Any:
+    if not file.is_whole(data):  # before Arrow sees it, which was made for files that are what they say
+        raise DamagedPartError(f"its checksum is not the one in its name; it has {len(data):,} bytes")
+    return pq.ParquetFile(pa.BufferReader(data))
 
 
-def _about(file: Any, stream: str) -> dict[str, Any]:
+def _about(parquet: Any, stream: str) -> dict[str, Any]:
     """Return what a part says of itself; raise DamagedPartError unless it is one of ``stream`` that can be read."""
-    schema = file.schema_arrow
+    schema = parquet.schema_arrow
     if _META not in (schema.metadata or {}):
         raise DamagedPartError("it was not written by Vedette")
     about = json.loads(schema.metadata[_META])
@@ -198,6 +205,14 @@ def _about(file: Any, stream: str) -> dict[str, Any]:
         if schema.field(name).type != kind:
             raise DamagedPartError(f"its column {name} is {schema.field(name).type}, not {kind}")
     return {"step_us": int(about["step_us"]), "merged": bool(about["merged"])}
+
+
+def _compare(file: PartFile, table: Any, step_us: int) -> None:
+    """Raise DamagedPartError unless the rows are those that the name tells of: by names is decided what is read."""
+    step = _whole_numbers(table, "step")
+    first, last = (int(step.min()), int(step.max())) if len(step) else (0, 0)
+    if (len(step), first * step_us, last * step_us) != (file.rows, file.first_us, file.last_us):
+        raise DamagedPartError("its rows are not those that its name tells of")
 
 
 def _stored(table: Any, channels: tuple[str, ...], about: dict[str, Any]) -> StoredPart:

@@ -1,6 +1,6 @@
 """Reading the history: parts in any order become dense arrays, twice over: first who and when, then the values.
 
-Legend: E entities, T steps, C channels, D steps of a day, n rows of a part.
+Legend: E entities, T steps, C channels.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import structlog
 from numpy.typing import NDArray
 
 from pipeline.history import (
-    NO_LEVEL,
     Day,
     FrameArrays,
     HistoryError,
@@ -27,6 +26,7 @@ from pipeline.history import (
     reaching,
 )
 from pipeline.history_files import PartFile
+from pipeline.history_grid import Grid
 from pipeline.history_parts import DamagedPartError, Keys, StoredPart, decode, decode_keys
 
 log = structlog.get_logger("vedette.history")
@@ -92,7 +92,7 @@ class Reading:
         survey = self._survey(days)
         if survey is None:
             raise self._nothing(sum(len(parts) for parts in days))
-        grid = _Grid(survey, len(self._channels))
+        grid = Grid(survey.names, survey.first, survey.last, len(self._channels))
         for parts in days:
             wanted = [part for part in parts if part.last_us >= survey.first * self._step_us]
             if wanted:
@@ -135,9 +135,7 @@ class Reading:
         for part in parts:
             data = self._get(part)
             try:
-                keys = decode_keys(data, self._stream, self._step_us)
-                if keys is not None:
-                    _compare(part, keys, self._step_us)
+                keys = decode_keys(part, data, self._stream, self._step_us)
             except DamagedPartError as error:
                 self._skip(part, error)
                 continue
@@ -155,7 +153,7 @@ class Reading:
             if part.path in self._skipped:
                 continue
             try:
-                decoded = decode(self._get(part), self._stream, self._step_us, self._channels)
+                decoded = decode(part, self._get(part), self._stream, self._step_us, self._channels)
             except DamagedPartError as error:
                 self._skip(part, error)
                 continue
@@ -202,13 +200,6 @@ class Reading:
         return NoHistoryError(f"history at {self._store.location} has no frames of {what} in the time asked for")
 
 
-def _compare(part: PartFile, keys: Keys, step_us: int) -> None:
-    """Raise DamagedPartError unless a part holds what its name says: the names decide what is read at all."""
-    first, last = (int(keys.step.min()), int(keys.step.max())) if len(keys.step) else (0, 0)
-    if len(keys.step) != part.rows or first * step_us != part.first_us or last * step_us != part.last_us:
-        raise DamagedPartError("its rows are not those that its name tells of")
-
-
 def _extended(survey: _Survey | None, keys: Keys) -> _Survey:
     """Return ``survey`` with the entities and steps of ``keys``, which has rows."""
     newest = np.full(len(keys.names), _NEVER)
@@ -225,86 +216,3 @@ def _extended(survey: _Survey | None, keys: Keys) -> _Survey:
     old[known_at] = np.maximum(old[known_at], newest[known])
     together = pa.concat_arrays([survey.names, names.filter(pa.array(~known))])
     return _Survey(together, np.concatenate((old, newest[~known])), min(survey.first, first), max(survey.last, last))
-
-
-class _Said:
-    """Which revision each entity and step of a day is at, for values and for levels."""
-
-    def __init__(self, entities: int, first: int, last: int) -> None:
-        self.first, self.steps = first, last - first + 1
-        self.values = np.full(entities * self.steps, _NEVER)
-        self.levels = np.full(entities * self.steps, _NEVER)
-
-
-class _Grid:
-    """Dense arrays that rows are put into; the order of the parts does not matter."""
-
-    def __init__(self, survey: _Survey, channels: int) -> None:
-        self._names = survey.names.take(pc.sort_indices(survey.names))
-        self._first, self._last = survey.first, survey.last
-        E, T = len(self._names), survey.last - survey.first + 1
-        self._shape = E, T
-        self._values = np.full((E * T, channels), np.nan)
-        self._learn = np.zeros((E * T, channels), np.bool_)
-        self._score = np.zeros(E * T, np.float32)
-        self._level = np.zeros(E * T, np.int8)
-        self._present = np.zeros(T, np.bool_)
-
-    def put_day(self, parts: Iterator[StoredPart], alone: bool, first: int, last: int) -> None:
-        """Put the parts of one day in; all rows of an entity and step lie in one day.
-
-        Args:
-            parts: of the day.
-            alone: there is one part only.
-            first: the first step that may be in them.
-            last: the last one.
-        """
-        said: _Said | None = None
-        for part in parts:
-            if said is None and not (alone and part.merged):
-                said = _Said(self._shape[0], max(first, self._first), min(last, self._last))
-            self._put(part, said)
-
-    def _put(self, part: StoredPart, said: _Said | None) -> None:
-        """Put rows in; where ``said`` is None each entity and step is said once."""
-        found = pc.fill_null(pc.index_in(part.names, value_set=self._names), -1).to_numpy().astype(np.int64)
-        entity = found[part.codes]  # [n]
-        rows = np.flatnonzero((entity >= 0) & (part.step >= self._first) & (part.step <= self._last))
-        judged = part.level[rows] != NO_LEVEL
-        if said is None:
-            self._assign(part, entity, rows, rows[judged])
-            return
-        order = np.argsort(part.revision[rows], kind="stable")  # of rows for one place the last assigned stays
-        rows, judged = rows[order], judged[order]
-        revision = part.revision[rows]
-        at = entity[rows] * said.steps + (part.step[rows] - said.first)
-        newer = revision >= said.values[at]
-        judged &= revision >= said.levels[at]
-        said.values[at[newer]] = revision[newer]
-        said.levels[at[judged]] = revision[judged]
-        self._assign(part, entity, rows[newer], rows[judged])
-
-    def _assign(
-        self, part: StoredPart, entity: NDArray[np.int64], rows: NDArray[np.intp], judged: NDArray[np.intp]
-    ) -> None:
-        t = part.step - self._first
-        self._present[t[rows]] = True
-        at = entity * self._shape[1] + t
-        self._values[at[rows]] = part.values[rows]
-        self._learn[at[rows]] = part.learn[rows]
-        self._score[at[judged]] = part.score[judged]
-        self._level[at[judged]] = part.level[judged]
-
-    def arrays(self, skipped: int) -> FrameArrays:
-        """Return the arrays, from the first step that has a row on."""
-        E, T = self._shape
-        begin = int(np.argmax(self._present))
-        return FrameArrays(
-            self._names.to_pylist(),
-            self._first + begin,
-            self._values.reshape(E, T, -1)[:, begin:],
-            self._learn.reshape(E, T, -1)[:, begin:],
-            self._score.reshape(E, T)[:, begin:],
-            self._level.reshape(E, T)[:, begin:],
-            skipped,
-        )

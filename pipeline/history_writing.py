@@ -8,14 +8,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
 from pipeline.frames import Frames
-from pipeline.history import NO_LEVEL, HistoryPart, HistoryStore, HistoryUnavailableError
+from pipeline.history import NO_LEVEL, HistoryStore, HistoryUnavailableError
+from pipeline.history_rows import FrameRows, KeptStream, any_value, copied, part_of
 from pipeline.metrics_models import ModelMetrics
 
 log = structlog.get_logger("vedette.history")
@@ -25,33 +25,8 @@ _BACKOFF_LAST_S = 60.0
 _CLOSE_S = 10.0
 # What a frame's arrays take beside their numbers, so that many small frames are bounded too.
 _FRAME_BYTES = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class KeptStream:
-    """What the writer has to know of a stream."""
-
-    channels: tuple[str, ...]
-    step_us: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """k rows of one frame, on their way."""
-
-    stream: str
-    entities: Sequence[str]
-    """The loop's own list of names by slot: it only ever grows, so the slots below keep their meaning."""
-    slots: NDArray[np.intp]
-    step: int
-    values: NDArray[np.float64]
-    learn: NDArray[np.bool_]
-    score: NDArray[np.float32]
-    level: NDArray[np.int8]
-    revision: int
-    number: int
-    """In the order of handing over, from 1."""
-    size_bytes: int
+# So much becomes one part: building it takes as much again, and some of that holds the interpreter.
+_PART_BYTES = 16 * 1024 * 1024
 
 
 class HistoryWriter:
@@ -91,7 +66,7 @@ class HistoryWriter:
         self._now_us = now_us
         self._monotonic = monotonic
         self._changed = threading.Condition()
-        self._waiting: list[_Rows] = []
+        self._waiting: list[FrameRows] = []
         self._waiting_bytes = 0
         self._revision = 0
         self._added = 0
@@ -113,7 +88,7 @@ class HistoryWriter:
         level: NDArray[np.int8],
         score: NDArray[np.float32],
     ) -> None:
-        """Keep the rows of ``frames`` in which there is a value; never waits for the disk, never raises.
+        """Keep the rows of ``frames`` in which there is a value; never waits for the disk.
 
         Args:
             stream: whose frames.
@@ -122,13 +97,13 @@ class HistoryWriter:
             level: [n] 0 none, 1 watch, 2 alert open now.
             score: [n].
         """
-        slots = np.flatnonzero(_any_value(frames.values))
+        slots = np.flatnonzero(any_value(frames.values))
         if len(slots) == 0:
             return
-        # A plain copy of all rows is several times as fast as picking them.
-        rows = slice(None) if len(slots) == len(frames.values) else slots
-        values, learn = frames.values[rows].copy(), frames.learn[rows].copy()
-        self._hand_over(stream, entities, slots, frames.step, values, learn, score[rows].copy(), level[rows].copy())
+        whole = len(slots) == len(frames.values)
+        values, learn = copied(frames.values, slots, whole), copied(frames.learn, slots, whole)
+        score, level = copied(score, slots, whole), copied(level, slots, whole)
+        self._hand_over(stream, entities, slots, frames.step, values, learn, score, level)
 
     def revised(self, stream: str, entities: Sequence[str], new: Frames) -> None:
         """Keep a revision: what ``new`` says of its rows replaces what was kept, also where it says "missing".
@@ -194,7 +169,7 @@ class HistoryWriter:
         columns = (slots, values, learn, score, level)
         size_bytes = sum(column.nbytes for column in columns) + _FRAME_BYTES
         number = self._added + 1
-        rows = _Rows(stream, entities, slots, step, values, learn, score, level, self._revision, number, size_bytes)
+        rows = FrameRows(stream, entities, slots, step, values, learn, score, level, self._revision, number, size_bytes)
         with self._changed:
             refused = self._waiting_bytes + size_bytes > self._max_bytes or self._closing
             if not refused:
@@ -207,7 +182,7 @@ class HistoryWriter:
             self._lose([rows])
             log.error("no room for closed frames: they are missing from the history", stream=stream, rows=len(slots))
 
-    def _lose(self, rows: Sequence[_Rows]) -> int:
+    def _lose(self, rows: Sequence[FrameRows]) -> int:
         for each in rows:
             self._metrics.history_lost(each.stream, len(each.slots))
         return sum(len(each.slots) for each in rows)
@@ -222,6 +197,8 @@ class HistoryWriter:
     # ---- inner: the thread ----
 
     def _run(self) -> None:
+        from pipeline import history_parts  # noqa: F401  # loads Arrow now, not amid the first minute's readings
+
         backoff_s = 0.0
         while self._wait(backoff_s):
             if self._write_waiting():
@@ -236,24 +213,24 @@ class HistoryWriter:
             while True:
                 if self._closing:
                     return False
-                hurry = self._waits(self._wanted) or (self._full() and not backoff_s)
                 left_s = due_s - self._monotonic()
-                if self._waiting and (hurry or left_s <= 0):
-                    return True
                 if left_s <= 0:
+                    self._wanted = self._added  # all that waits now, in as many parts as it takes
                     due_s, left_s = self._monotonic() + self._flush_every_s, self._flush_every_s
+                if self._waits(self._wanted) or (self._full() and not backoff_s):
+                    return True
                 self._changed.wait(left_s)
 
     def _write_waiting(self) -> bool:
         """Write what has waited longest, one part per stream; return False if some of it has to be tried again."""
-        by_stream: dict[str, list[_Rows]] = {}
+        by_stream: dict[str, list[FrameRows]] = {}
         taken_bytes = 0
         with self._changed:
             for rows in self._waiting:
-                if taken_bytes * 4 >= self._max_bytes:
-                    break  # a part is built in memory beside what waits
-                by_stream.setdefault(rows.stream, []).append(rows)
+                if taken_bytes >= _PART_BYTES:
+                    break
                 taken_bytes += rows.size_bytes
+                by_stream.setdefault(rows.stream, []).append(rows)
         done = [rows for of_stream in by_stream.values() if self._write(of_stream) for rows in of_stream]
         whole = len(done) == sum(map(len, by_stream.values()))
         numbers = {rows.number for rows in done}
@@ -267,11 +244,11 @@ class HistoryWriter:
             self._changed.notify_all()
         return whole
 
-    def _write(self, rows: list[_Rows]) -> bool:
+    def _write(self, rows: list[FrameRows]) -> bool:
         """Write rows of one stream; return False if they have to be tried again."""
         stream = rows[0].stream
         try:
-            written = self._store.write(stream, _part_of(self._streams[stream], rows))
+            written = self._store.write(stream, part_of(self._streams[stream], rows))
         except (HistoryUnavailableError, MemoryError) as error:
             self._metrics.history_failed()
             log.error("history not written; will try again", stream=stream, error=str(error))
@@ -283,39 +260,3 @@ class HistoryWriter:
             return True
         self._metrics.history_kept(stream, written)
         return True
-
-
-def _any_value(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return [n] whether a row has a value; by column, as numpy is slow along short rows."""
-    present = np.zeros(len(values), np.bool_)
-    for c in range(values.shape[1]):
-        column = values[:, c]
-        present |= column == column
-    return present
-
-
-def _part_of(kept: KeptStream, rows: Sequence[_Rows]) -> HistoryPart:
-    """Return the rows as one part; a name has one code, whatever slots it had."""
-    sizes = [len(each.slots) for each in rows]
-    known: dict[str, int] = {}
-    codes = np.empty(sum(sizes), np.int32)
-    lists = {id(each.entities): each.entities for each in rows}
-    owner = np.repeat([id(each.entities) for each in rows], sizes)
-    slots = np.concatenate([each.slots for each in rows])
-    for identity, entities in lists.items():
-        mine = owner == identity
-        used = np.unique(slots[mine])
-        of_used = [known.setdefault(entities[slot], len(known)) for slot in used.tolist()]
-        codes[mine] = np.array(of_used, np.int32)[np.searchsorted(used, slots[mine])]
-    return HistoryPart(
-        kept.channels,
-        kept.step_us,
-        list(known),
-        codes,
-        np.repeat(np.array([each.step for each in rows], np.int64), sizes),
-        np.concatenate([each.values for each in rows]),
-        np.concatenate([each.learn for each in rows]),
-        np.concatenate([each.score for each in rows]),
-        np.concatenate([each.level for each in rows]),
-        np.repeat(np.array([each.revision for each in rows], np.int64), sizes),
-    )
