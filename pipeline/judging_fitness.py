@@ -1,7 +1,8 @@
-"""Whether there is anything to judge: the challenger fits the stream, and has not seen a holdout that is long enough."""
+"""Whether there is anything to judge: a challenger that fits the stream, and a long holdout that it has not seen."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -41,15 +42,21 @@ def unfit(
 
 
 def mismatch(config: StreamConfig, model: StoredModel) -> str | None:
-    """Return in what the model is not made for the stream."""
+    """Return in what the model is not made for the stream, in words; None where it fits."""
     told = model.manifest
-    wanted = {
-        "channels": (tuple(told.channels), tuple(c.name for c in config.channels)),
-        "step": (told.step_us, config.step_us),
-        "horizons": (tuple(told.horizons), config.horizons),
-    }
-    wrong = [f"its {name} are {own}, the stream's {other}" for name, (own, other) in wanted.items() if own != other]
-    return wrong[0] if wrong else None
+    channels = tuple(c.name for c in config.channels)
+    if told.channels != channels:
+        return f"its channels are {', '.join(told.channels)}, the stream's {', '.join(channels)}"
+    if told.step_us != config.step_us:
+        step = timedelta(microseconds=told.step_us)
+        return f"its step is {format_duration(step)}, the stream's {format_duration(config.step)}"
+    if told.horizons != config.horizons:
+        return f"its horizons are {_listed(told.horizons)} steps, the stream's {_listed(config.horizons)}"
+    return None
+
+
+def _listed(horizons: Sequence[int]) -> str:
+    return ", ".join(map(str, horizons))
 
 
 def holdout_begins_us(config: StreamConfig, frames: FrameArrays, holdout: int) -> int:
