@@ -66,6 +66,8 @@ class Predictor:
         self.recent = Recent(0, capacity, (), ())
         self._replay_steps = replay_steps
         self._failures: list[Failure] = []
+        self._outgoing: tuple[Correction | None] | None = None
+        """Between a swap and the next frame: whose correction, if any, is in the newest forecast."""
         self._nobody = np.empty((capacity, 0), np.int32)
         self.state = RowState(capacity)
         N = len(self.horizons)
@@ -82,14 +84,21 @@ class Predictor:
         return LINEAR if champion is None else champion.version
 
     @property
+    def forecast_version(self) -> str:
+        """Who made the newest forecast; after a swap that is still who was in charge before, for one frame."""
+        speaker = self._speaker()
+        return LINEAR if speaker is None else speaker.version
+
+    @property
     def network(self) -> StreamingAttentionLSTM | None:
         """The network in charge."""
         return None if self.champion is None else self.champion.network
 
     @property
     def neighbours(self) -> NDArray[np.int32]:
-        """[capacity, K] slots of each entity's neighbours, as the network in charge sees them."""
-        return self._nobody if self.champion is None else self.champion.neighbours
+        """[capacity, K] slots of each entity's neighbours, as the network saw them that made the newest forecast."""
+        speaker = self._speaker()
+        return self._nobody if speaker is None else speaker.neighbours
 
     def states(self) -> dict[str, RowState]:
         """Return all per-entity state, by name; ``trust`` and ``network`` mean nothing to another network."""
@@ -102,9 +111,9 @@ class Predictor:
         """Make room for more entities."""
         self.state.grow(capacity)
         self.linear.grow(capacity)
-        for correction in (self.champion, self.challenger):
-            if correction is not None:
-                correction.grow(capacity)
+        for correction in {self.champion, self.challenger, self._speaker()} - {None}:
+            assert correction is not None
+            correction.grow(capacity)
         self._nobody = np.empty((max(capacity, len(self._nobody)), 0), np.int32)
         self.recent = replace(self.recent, capacity=self.state.capacity)
 
@@ -173,7 +182,7 @@ class Predictor:
             BrokenNetworkError: if it fails on those frames; the one in charge stays.
             ValueError: if it was rebuilt from frames that are gone.
         """
-        self.champion = self._brought_up(rebuilding)
+        self._put_in_charge(self._brought_up(rebuilding))
 
     def shadow(self, rebuilding: Rebuilding) -> None:
         """Let a rebuilt network run beside the one in charge; raises as ``take_charge`` does."""
@@ -181,11 +190,21 @@ class Predictor:
 
     def promote_shadow(self) -> None:
         """Put the challenger in charge as it is, with the states and the trust that it has; there is none after it."""
-        self.champion, self.challenger = self.challenger, None
+        self._put_in_charge(self.challenger)
+        self.challenger = None
 
     def let_go(self) -> None:
         """Go on without a network in charge: the forecast is the linear one from the next step on."""
-        self.champion = None
+        self._put_in_charge(None)
+
+    def _put_in_charge(self, correction: Correction | None) -> None:
+        if self.recent.frames and self._outgoing is None:
+            self._outgoing = (self.champion,)
+        self.champion = correction
+
+    def _speaker(self) -> Correction | None:
+        """Return whose correction is in the newest forecast."""
+        return self.champion if self._outgoing is None else self._outgoing[0]
 
     def _brought_up(self, rebuilding: Rebuilding) -> Correction:
         missing = rebuilding.missing(self.recent)
@@ -215,6 +234,7 @@ class Predictor:
     def forget_recent(self) -> None:
         """Forget the frames that a new network's states would be rebuilt from: slots are about to get new meanings."""
         self.recent = replace(self.recent, epoch=self.recent.epoch + 1, frames=(), names=())
+        self._outgoing = None
 
     # ---- a step ----
 
@@ -245,6 +265,7 @@ class Predictor:
         correction = self._stepped(self.champion, frame)
         if self.champion is not None and correction is not None:
             linear, spread = self.champion.applied(correction, linear, spread)
+        self._outgoing = None
         self._stepped(self.challenger, frame)
         self.state["forecast"][:n] = linear
         self.state["spread"][:n] = spread
@@ -279,7 +300,7 @@ class Predictor:
         log.error("a network failed and was let go", version=failure.version, reason=failure.reason, why=failure.detail)
         self._failures.append(failure)
         if self.champion is not None and self.champion.version == failure.version:
-            self.champion = None
+            self.champion = self._outgoing = None
             self.state["forecast"][:, :, 0] = self.state["linear_next"]
             self.state["spread"][:, :, 0] = self.state["linear_spread"]
         if self.challenger is not None and self.challenger.version == failure.version:
@@ -311,13 +332,15 @@ class Predictor:
 
     def attention(self, rows: NDArray[np.intp]) -> NDArray[np.float32] | None:
         """Return [k, M] weights, the mean over heads, that the newest forecast of ``rows`` gave to its memories."""
-        if self.network is None:
+        speaker = self._speaker()
+        if speaker is None:
             return None
-        return np.asarray(self.network.attention(rows).mean(axis=1), np.float32)
+        return np.asarray(speaker.network.attention(rows).mean(axis=1), np.float32)
 
     def positions(self) -> list[AttentionPosition]:
         """Return what each of the M memory positions is; empty without a network."""
-        return [] if self.network is None else self.network.positions()
+        speaker = self._speaker()
+        return [] if speaker is None else speaker.network.positions()
 
     def _inputs(self, values: NDArray[np.float64], time_us: int, n: int) -> NDArray[np.float32]:
         """Return [n, I] what every network is told of the frame; each adds its own neighbours."""
