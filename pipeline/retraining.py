@@ -44,8 +44,8 @@ def architecture_of(config: StreamConfig) -> Architecture:
     )
 
 
-def options_of(config: ModelConfig, seed: int) -> TrainingOptions:
-    """Return the training that ``config`` asks for."""
+def options_of(config: ModelConfig, seed: int, threads: int = 1) -> TrainingOptions:
+    """Return the training that ``config`` asks for, with so many threads of torch."""
     t = config.train
     return TrainingOptions(
         epochs=t.epochs,
@@ -57,6 +57,7 @@ def options_of(config: ModelConfig, seed: int) -> TrainingOptions:
         jitter=t.jitter,
         validation=t.validation,
         patience=t.patience,
+        threads=threads,
         seed=seed,
         device=t.device,
     )

@@ -1,135 +1,141 @@
-"""`vedette train`: a network from a file of history, put into the registry, and in charge if it is worth it.
+"""`vedette train`: one training job as a process of its own, from the history to the decision who is in charge.
 
-The file is a wide table: a column `time`, a column `entity`, and one column per channel of the stream, in its unit.
+Exit codes: 0 the job is done, whatever was decided; 64 the command line or the table is wrong; 65 too little history;
+69 history, registry or daemon cannot be reached; 70 a defect of ours; 71 it took more memory than it may; 75 it was
+interrupted and goes on with ``--job``, or another job of the stream runs; 78 the config is wrong.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import sys
 import time
-from dataclasses import asdict
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NoReturn
 
-import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+import structlog
 
-from connectors.errors import Misconfigured
-from connectors.replay import Replay
-from connectors.table_mapping import Times, Wide
-from models.learning import Learned, learn
-from models.registry import Manifest, Registry
-from models.training_options import TooLittleHistoryError
-from pipeline.build import build_stream
-from pipeline.config import load
+from connectors.errors import ConnectorError, Misconfigured
+from models.registry import RegistryError
+from models.training_options import TooLittleHistoryError, TrainingDivergedError, TrainingInterrupted
+from pipeline.config import Config, load
 from pipeline.config_errors import ConfigError
 from pipeline.config_streams import StreamConfig
-from pipeline.exit_codes import CONFIG, OK, USAGE
-from pipeline.retraining import FrameHistory, architecture_of, named_neighbours, options_of
-from pipeline.stream import Stream
+from pipeline.exit_codes import CONFIG, DATA, MEMORY, OK, SOFTWARE, TEMPORARY, UNAVAILABLE, USAGE
+from pipeline.history import HistoryError, NoHistoryError
+from pipeline.job_books import JobBooks
+from pipeline.job_bounds import AnotherRunsError, StopRequest, memory_watched, only_one
+from pipeline.job_record import JobFolder, JobPhase
+from pipeline.logs import configure
+from pipeline.training_now import ask_daemon
+from pipeline.training_work import Done, Work
+
+log = structlog.get_logger("vedette.training_job")
 
 
 def main(args: argparse.Namespace) -> int:
     """Run ``vedette train``; return the exit code."""
-    console = Console(stderr=True)
     try:
         config = load(args.config)
-        stream_config = config.stream(args.stream)
     except ConfigError as error:
-        console.print(str(error), markup=False, highlight=False)
-        return CONFIG
-    except KeyError:
+        return _say(str(error), CONFIG)
+    stream = _stream_of(config, args.stream)
+    if stream is None:
         known = ", ".join(s.name for s in config.streams)
-        console.print(f"vedette train: no stream '{args.stream}' in {args.config}; it has {known}", markup=False)
-        return USAGE
+        missing = "which stream? give one by --stream" if args.stream is None else f"no stream '{args.stream}'"
+        return _say(f"vedette train: {missing}; {args.config} has {known}", USAGE)
+    if args.now:
+        return ask_daemon(config.http, stream.name, args.json)
+    configure(config.log.level, config.log.format)
+    os.nice(max(0, config.training.nice - os.getpriority(os.PRIO_PROCESS, 0)))
+    folder = Path(args.job) if args.job else config.training.directory / stream.name / _new_name()
     try:
-        history, names = read_history(stream_config, Path(args.data))
-        learned = _learn(stream_config, history, names, args.seed, console)
-    except (Misconfigured, TooLittleHistoryError) as error:
-        console.print(f"vedette train: {args.data}: {error}", markup=False, highlight=False, soft_wrap=True)
-        return USAGE
-    registry = Registry(config.models.directory)
-    version = keep(registry, stream_config, learned, history)
-    report = learned.report
-    verdict = "put in charge" if report.worthwhile else "kept, not in charge: the linear forecast alone is as good"
-    console.print(
-        f"{version}: {report.gain:+.1%} against the linear forecast on the newest"
-        f" {stream_config.model.train.validation:.0%} ({report.epochs} epochs,"
-        f" {report.seconds:.0f} s on {report.device}); {verdict}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
-    return OK
+        with only_one(config.training.directory, stream.name, folder.name):
+            return _run(args, config, stream, folder)
+    except AnotherRunsError as error:
+        if args.job and error.job != folder.name:  # else it is this very job that runs, and its record is its own
+            _books(folder, stream, args.judge).end(JobPhase.REFUSED, str(error))
+        return _say(f"vedette train: {error}", TEMPORARY)
 
 
-def read_history(config: StreamConfig, path: Path) -> tuple[FrameHistory, list[str]]:
-    """Return the frames of a table and the entities' names; rows go through the windows as live readings would.
-
-    Raises:
-        Misconfigured: if the file or a column is not there, or nothing in it can be used.
-    """
-    channels = {c.name: c.name for c in config.channels}
-    units = {c.name: c.unit for c in config.channels}
-    replay = Replay(path, Wide(time=Times(column="time"), entity="entity", channels=channels, units=units))
-    stream = build_stream(config, vocabularies=(replay.entities, replay.channels, replay.units))
-    history = FrameHistory()
-    for batch in replay.batches():
-        readings = stream.screen_batch(batch, None, time.time_ns() // 1000)
-        if len(readings.slot) == 0:
-            continue
-        stream.window(readings, 0, readings.max_time_us)
-        _collect(stream, history, readings.max_time_us - 2 * config.step_us)
-    _collect(stream, history, stream.stages.windows.last_time_us())
-    if len(history) == 0:
-        raise Misconfigured("there is not one usable reading in it")
-    return history, stream.entities
+def _stream_of(config: Config, name: str | None) -> StreamConfig | None:
+    if name is None:
+        return config.streams[0] if len(config.streams) == 1 else None
+    return next((stream for stream in config.streams if stream.name == name), None)
 
 
-def keep(registry: Registry, config: StreamConfig, learned: Learned, history: FrameHistory) -> str:
-    """Put a network into the registry, in charge if it is worth it; return its version."""
-    values, _, step0 = history.arrays()
-    manifest = Manifest(
-        stream=config.name,
-        channels=tuple(c.name for c in config.channels),
-        units=tuple(c.unit for c in config.channels),
-        step_us=config.step_us,
-        horizons=config.horizons,
-        entities=learned.names,
-        neighbours=learned.neighbour_names(),
-        data_from_us=step0 * config.step_us,
-        data_to_us=(step0 + values.shape[1] - 1) * config.step_us,
-        created=datetime.now(UTC),
-        seed=learned.report.seed,
-        report=asdict(learned.report),
-    )
-    version = registry.save(learned.weights, manifest)
-    if learned.report.worthwhile:
-        registry.promote(config.name, version)
-    return version
+def _new_name() -> str:
+    now = datetime.now(UTC)
+    return f"{now:%Y%m%dT%H%M%S}-{now.microsecond:06d}-now"
 
 
-def _collect(stream: Stream, history: FrameHistory, watermark_us: int) -> None:
-    while frames := stream.stages.windows.close(watermark_us):
-        for each in frames:
-            history.add(each, np.zeros(len(each.values), np.bool_))
+def _books(folder: Path, stream: StreamConfig, judge: str | None) -> JobBooks:
+    return JobBooks(JobFolder(folder), stream.name, judge, lambda: time.time_ns() // 1000)
 
 
-def _learn(config: StreamConfig, history: FrameHistory, names: list[str], seed: int, console: Console) -> Learned:
-    values, may, step0 = history.arrays()
-    options = options_of(config.model, seed)
-    parts = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*parts, console=console, transient=True) as progress:
-        bar = progress.add_task(f"training {config.name}", total=options.epochs)
+def _run(args: argparse.Namespace, config: Config, stream: StreamConfig, folder: Path) -> int:
+    books, stop = _books(folder, stream, args.judge), StopRequest()
+    if books.ended_before:
+        return _finish(args, books, None, OK)
+    seed = config.seed if args.seed is None else args.seed
+    work = Work(config, stream, books, stop, seed, not args.no_promote, Path(args.data) if args.data else None)
+    most_mib = config.training.max_memory_mib
 
-        def show(epoch: int, epochs: int, train_loss: float, validation_loss: float, baseline: float) -> None:
-            text = f"training {config.name}: loss {train_loss:.4f}, validation {validation_loss:.4f} of {baseline:.4f}"
-            progress.update(bar, completed=epoch, total=epochs, description=text)
+    def too_much(held_bytes: int) -> NoReturn:
+        """End the process from the watching thread: the working one may be deep in a library, asking for more."""
+        message = f"it holds {held_bytes / 2**20:.0f} MiB, more than training.max_memory_mib allows ({most_mib})"
+        log.error("training job ended", stream=stream.name, error=message)
+        books.end(JobPhase.FAILED, message)
+        os._exit(MEMORY)
 
-        names = names[: len(values)]
-        neighbours = named_neighbours(config.model, names)
-        return learn(
-            values, may, step0, config.step_us, names, architecture_of(config), options,
-            neighbours, config.model.neighbours.k, show,
-        )  # fmt: skip
+    books.begin()
+    try:
+        with stop.by_signal(), memory_watched(most_mib * 2**20, too_much):
+            done, code = _guarded(work.run)
+    finally:
+        books.close()
+    if done is None:
+        books.change(message="interrupted; the next attempt goes on where it was")
+        return _say(f"vedette train: interrupted; it goes on with --job {folder}", code)
+    books.end(done.phase, done.message, done.decision)
+    return _finish(args, books, done, code)
+
+
+def _guarded(work: Callable[[], Done]) -> tuple[Done | None, int]:
+    """Return what came of the work, whatever was raised, and the exit code; None if it was interrupted."""
+    try:
+        return work(), OK
+    except TrainingInterrupted:
+        return None, TEMPORARY
+    except (TooLittleHistoryError, NoHistoryError) as error:
+        return Done(JobPhase.REFUSED, "", str(error)), DATA
+    except Misconfigured as error:
+        return Done(JobPhase.REFUSED, "", str(error)), USAGE
+    except (ConnectorError, HistoryError, RegistryError) as error:
+        return Done(JobPhase.FAILED, "", str(error)), UNAVAILABLE
+    except TrainingDivergedError as error:
+        return Done(JobPhase.FAILED, "", f"the training diverged: {error}"), DATA
+    except MemoryError as error:
+        return Done(JobPhase.FAILED, "", f"there is not enough memory: {error}"), MEMORY
+    except Exception as error:
+        log.exception("training job failed by a defect of ours; please report it")
+        return Done(JobPhase.FAILED, "", f"{type(error).__name__}: {error}"), SOFTWARE
+
+
+def _finish(args: argparse.Namespace, books: JobBooks, done: Done | None, code: int) -> int:
+    """Say what came of the job: a line for people, or JSON."""
+    record = books.record
+    if args.json:
+        told = {"job": record.to_json()} | (done.to_json() if done is not None else {})
+        sys.stdout.write(json.dumps(told) + "\n")
+    verb = {JobPhase.DONE: "", JobPhase.REFUSED: "refused: ", JobPhase.FAILED: "failed: "}.get(record.phase, "")
+    return _say(f"vedette train: {record.stream}: {verb}{record.message}", code)
+
+
+def _say(text: str, code: int) -> int:
+    sys.stderr.write(f"{text}\n")
+    return code

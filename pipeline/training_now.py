@@ -1,0 +1,60 @@
+"""`vedette train --now`: asks the running daemon to train, over HTTP, and says what came back."""
+
+from __future__ import annotations
+
+import json
+import sys
+from http import HTTPStatus
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote
+from urllib.request import ProxyHandler, Request, build_opener
+
+from pipeline.config import HttpConfig
+from pipeline.exit_codes import OK, TEMPORARY, UNAVAILABLE, USAGE
+
+_TIMEOUT_S = 15.0
+_MOST_BYTES = 65_536
+
+
+def ask_daemon(http: HttpConfig, stream: str, as_json: bool) -> int:
+    """Ask the daemon that answers at ``http`` to train ``stream`` now; return the exit code.
+
+    0: a job was started; 64: it knows no such stream; 69: no daemon answers, or it cannot; 75: a job runs already.
+    """
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(http.host, http.host)
+    address = f"http://{f'[{host}]' if ':' in host else host}:{http.port}"
+    if http.port == 0:
+        return _say("the config has http.port 0, which is another one at each start: the daemon cannot be found")
+    request = Request(f"{address}/api/train?stream={quote(stream, safe='')}", data=b"", method="POST")
+    opener = build_opener(ProxyHandler({}))  # a proxy of the environment is not for our own machine
+    try:
+        with opener.open(request, timeout=_TIMEOUT_S) as answer:
+            status, body = answer.status, answer.read(_MOST_BYTES)
+    except HTTPError as error:
+        status, body = error.code, error.read(_MOST_BYTES)
+    except (URLError, OSError) as error:
+        reason = getattr(error, "reason", error)
+        return _say(f"no daemon answers at {address} ({reason}); is it running with this config?")
+    return _report(status, body, stream, address, as_json)
+
+
+def _report(status: int, body: bytes, stream: str, address: str, as_json: bool) -> int:
+    try:
+        answer = json.loads(body)
+        if not isinstance(answer, dict):
+            raise ValueError("is no object")
+    except ValueError:
+        return _say(f"{address} answered {status} {body[:200]!r}, which is not what a daemon says")
+    if as_json:
+        sys.stdout.write(json.dumps(answer) + "\n")
+    if answer.get("accepted"):
+        return OK if as_json else _say(f"stream {stream}: job {answer.get('job')} was started", OK)
+    why = f"stream {stream}: no job was started: {answer.get('reason') or answer.get('error') or f'status {status}'}"
+    if status == HTTPStatus.NOT_FOUND:
+        return _say(why, USAGE)
+    return _say(why, TEMPORARY if status == HTTPStatus.CONFLICT or answer.get("job") else UNAVAILABLE)
+
+
+def _say(text: str, code: int = UNAVAILABLE) -> int:
+    sys.stderr.write(f"vedette train: {text}\n")
+    return code

@@ -1,0 +1,141 @@
+"""What becomes of a trained version: judged against who is in charge, then promoted, put in shadow, kept or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import EllipsisType
+from typing import Any
+
+import structlog
+
+from models.registry import (
+    LINEAR,
+    Action,
+    ChampionChangedError,
+    Decision,
+    Registry,
+    RegistryError,
+    StoredModel,
+)
+from pipeline.config_streams import StreamConfig
+from pipeline.durations import format_duration
+from pipeline.history import FrameArrays
+from pipeline.judging import Judgement, judge
+from pipeline.labels import Label
+
+log = structlog.get_logger("vedette.training_job")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was decided, and why."""
+
+    action: Action
+    reasons: tuple[str, ...]
+    judgement: Judgement | None = None
+
+
+@dataclass(slots=True)
+class Hearing:
+    """A version's hearing: who it is, against whom, and what it is judged on."""
+
+    config: StreamConfig
+    registry: Registry
+    version: str
+    frames: FrameArrays
+    holdout: int
+    labels: Sequence[Label]
+    promote: bool
+    """Whether it may take charge, or run in shadow, if it is better."""
+    seed: int
+    now: Callable[[], datetime]
+
+    @property
+    def stream(self) -> str:
+        """The stream's name."""
+        return self.config.name
+
+    def settled(self) -> Verdict | None:
+        """Return what was decided before, by an earlier attempt of this job or by a person; None if nothing was."""
+        if self.version == self.registry.champion_version(self.stream):
+            return Verdict(Action.PROMOTED, ("it is in charge already",))
+        return None
+
+    def judge(self, progress: Callable[[str, float], None]) -> tuple[Judgement, str | EllipsisType | None]:
+        """Return the judgement, and who was in charge then (Ellipsis: it could not be read).
+
+        Raises:
+            RegistryError: if the version itself cannot be loaded.
+        """
+        challenger = self.registry.load(self.stream, self.version)
+        champion, against = self._champion()
+        judgement = judge(
+            self.config, self.frames, self.holdout, challenger, champion, self.labels, seed=self.seed, progress=progress
+        )
+        return judgement, against
+
+    def decide(self, judgement: Judgement, against: str | EllipsisType | None) -> Verdict:
+        """Do what the judgement means, and record it with its reasons; return what was done.
+
+        Raises:
+            RegistryError: if the registry cannot be written.
+        """
+        action, why = self._action(judgement)
+        reasons = (*why, *judgement.reasons)
+        if action in (Action.PROMOTED, Action.SHADOWED):
+            decision = self._decision(action, reasons, judgement, against)
+            try:
+                if action is Action.PROMOTED:
+                    self.registry.promote(self.stream, self.version, decision, only_if=against)
+                else:
+                    self.registry.shadow(self.stream, self.version, decision)
+            except RegistryError as error:
+                if not isinstance(error, ChampionChangedError) and self.version not in self._barred():
+                    raise
+                action = Action.KEPT if isinstance(error, ChampionChangedError) else Action.REFUSED
+                reasons = (str(error), *reasons)
+            else:
+                return Verdict(action, reasons, judgement)
+        decision = self._decision(action, reasons, judgement, against)
+        if action is Action.REFUSED and self.version == self.registry.challenger_version(self.stream):
+            self.registry.dismiss(self.stream, decision)
+        else:
+            self.registry.record(self.stream, decision)
+        return Verdict(action, reasons, judgement)
+
+    def _action(self, judgement: Judgement) -> tuple[Action, tuple[str, ...]]:
+        if not judgement.better:
+            return Action.REFUSED, ()
+        if not self.promote:
+            return Action.KEPT, ("it waits for a person: vedette models promote",)
+        shadow = self.config.retrain.shadow
+        since = None
+        if self.version == self.registry.challenger_version(self.stream):
+            since = self.registry.challenger_since(self.stream)
+        if shadow == timedelta(0) or (since is not None and self.now() - since >= shadow):
+            return Action.PROMOTED, ()
+        if since is not None:
+            return Action.KEPT, (f"it stays in shadow until {since + shadow:%Y-%m-%d %H:%M} UTC",)
+        return Action.SHADOWED, (f"it runs in shadow for {format_duration(shadow)}",)
+
+    def _champion(self) -> tuple[StoredModel | None, str | EllipsisType | None]:
+        """Return who is in charge; one that is damaged is nobody, for then the linear forecast is in charge."""
+        version: str | EllipsisType | None = ...
+        try:
+            version = self.registry.champion_version(self.stream)
+            return (None if version in (None, LINEAR) else self.registry.load(self.stream, str(version))), version
+        except RegistryError as error:
+            log.warning("the champion cannot be loaded; judging without it", stream=self.stream, error=str(error))
+            return None, version
+
+    def _barred(self) -> dict[str, str]:
+        return self.registry.barred(self.stream)
+
+    def _decision(
+        self, action: Action, reasons: tuple[str, ...], judgement: Judgement, against: str | EllipsisType | None
+    ) -> Decision:
+        before = against if isinstance(against, str) else None
+        evidence: dict[str, Any] = judgement.to_json()
+        return Decision(self.now(), action, self.version, before, reasons, evidence, "job")
