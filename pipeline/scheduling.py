@@ -158,17 +158,21 @@ class Scheduling:
         """Start a job for a stream, or for each, and return what came of it, as JSON; touches the disk.
 
         Returns:
-            ``accepted``: whether a job was started; ``jobs``: an answer for each stream asked for; ``reason``: why
-            not, empty if accepted.
+            ``accepted``: whether a job was started; ``job``: which one, or which one is in the way, where one stream
+            was asked for; ``reason``: why not, empty if accepted; ``jobs``: an answer for each stream, none where there
+            is no such stream.
         """
         if stream is not None and stream not in self._schedules:
-            known = ", ".join(self._schedules)
-            return {"accepted": False, "reason": f"there is no stream {stream!r}; there are: {known}", "jobs": []}
-        names = list(self._schedules) if stream is None else [stream]
-        answers = [self._start(name, reason) for name in names]
+            why = f"there is no stream {stream!r}; there are: {', '.join(self._schedules)}"
+            return {"accepted": False, "job": None, "reason": why, "jobs": []}
+        answers = [self._start(name, reason) for name in (self._schedules if stream is None else [stream])]
         accepted = any(answer.accepted for answer in answers)
-        why = "" if accepted else "; ".join(f"{answer.stream}: {answer.reason}" for answer in answers)
-        return {"accepted": accepted, "reason": why, "jobs": [answer.to_json() for answer in answers]}
+        return {
+            "accepted": accepted,
+            "job": answers[0].job if len(answers) == 1 else None,
+            "reason": "" if accepted else "; ".join(f"{answer.stream}: {answer.reason}" for answer in answers),
+            "jobs": [answer.to_json() for answer in answers],
+        }
 
     def request_soon(self, stream: str | None = None, reason: JobReason = JobReason.NOW) -> None:
         """Ask for a job at the next tick; the log tells what came of it. Safe within a signal handler."""
