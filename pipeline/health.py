@@ -24,6 +24,7 @@ from pipeline.status import Status
 _JSON = "application/json"
 _REQUEST_TIMEOUT_S = 10.0
 """A client that says nothing for so long is hung up on: each holds a thread."""
+_CLOSE_POLL_S = 0.05  # how soon it notices that it is closed
 _MOST_BODY_BYTES = 65_536
 GUARD = "X-Vedette-Request"
 """The header that whoever posts has to send, with the value 1."""
@@ -73,7 +74,9 @@ class HealthServer:
         self._server = _Server((host, port), Handler)
         self.host = str(self._server.server_address[0])
         self.port = int(self._server.server_address[1])
-        self._thread = threading.Thread(target=self._server.serve_forever, name="vedette-http", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(_CLOSE_POLL_S,), name="vedette-http", daemon=True
+        )
         self._thread.start()
 
     def close(self) -> None:

@@ -25,7 +25,8 @@ def ask_daemon(http: HttpConfig, stream: str, as_json: bool) -> int:
     address = f"http://{f'[{host}]' if ':' in host else host}:{http.port}"
     if http.port == 0:
         return _say("the config has http.port 0, which is another one at each start: the daemon cannot be found")
-    request = Request(f"{address}/api/train?stream={quote(stream, safe='')}", data=b"", method="POST")
+    path = f"/api/train?stream={quote(stream, safe='')}"
+    request = Request(address + path, data=b"", headers={"X-Vedette-Request": "1"}, method="POST")
     opener = build_opener(ProxyHandler({}))  # a proxy of the environment is not for our own machine
     try:
         with opener.open(request, timeout=_TIMEOUT_S) as answer:
