@@ -181,8 +181,12 @@ def _entities(part: HistoryPart) -> Any:
     used = np.zeros(len(part.names), np.bool_)
     used[part.codes] = True
     codes = (np.cumsum(used) - 1).astype(np.int32)[part.codes]
-    names = [_text(part.names[i]) for i in np.flatnonzero(used).tolist()]
-    return pa.DictionaryArray.from_arrays(codes, pa.array(names, pa.string()))
+    names = [part.names[i] for i in np.flatnonzero(used).tolist()]
+    try:
+        dictionary = pa.array(names, pa.string())
+    except UnicodeEncodeError:
+        dictionary = pa.array(map(_text, names), pa.string())
+    return pa.DictionaryArray.from_arrays(codes, dictionary)
 
 
 def _open(file: PartFile, data: bytes) -> Any:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from pipeline import history_upkeep
@@ -48,8 +49,6 @@ def test_days_that_are_over_become_one_part_each(tmp_path: Path) -> None:
     assert [(len(day.parts), day.rows) for day in store.days("air")] == [(1, 48), (1, 48), (4, 72)]
     assert_equal(store.read("air", CHANNELS, HOUR_US), naive(rows, 1))
     assert compact(store, "air", 3 * DAY_US - 1) == 0
-    import pandas as pd
-
     day = pd.read_parquet(tmp_path / files(store)[0])
     assert day[["entity", "step"]].apply(tuple, axis=1).is_monotonic_increasing
 
@@ -142,9 +141,9 @@ def test_days_beyond_the_retention_go(tmp_path: Path) -> None:
         store.read("air", CHANNELS, HOUR_US)
 
 
-def test_upkeep_does_all_of_it_for_all_streams() -> None:
+def test_upkeep_does_all_of_it_for_all_streams(tmp_path: Path) -> None:
     """Protects the schedule's one call: old days go, days over since an hour are merged, the rest stays."""
-    store = HistoryStore("memory://upkeep")
+    store = HistoryStore(str(tmp_path))
     filled(store, days=4)
     almost_us = 4 * DAY_US + HOUR_US - 1
     assert upkeep(store, ["air", "water"], almost_us, 2 * DAY_US) == Upkeep(merged=4, removed=8)
