@@ -180,13 +180,14 @@ class AlertKeeping:
     # ---- the thread ----
 
     def _run(self) -> None:
-        wait_s = 0.0
-        while not self._stop.is_set():
+        wait_s, stopping = 0.0, False
+        while not stopping:
             if wait_s:
                 self._stop.wait(wait_s)
             else:
                 self._wake.wait(_RETAIN_EVERY_S)
             self._wake.clear()
+            stopping = self._stop.is_set()  # asked before the last try, so that there is one
             wait_s = self._try_to_deliver(wait_s)
 
     def _try_to_deliver(self, waited_s: float) -> float:

@@ -102,7 +102,7 @@ def test_a_newer_database_is_left_alone(url: str, database: Database) -> None:
     with database.writing() as connection:
         connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
     store = AlertStore(url)
-    with pytest.raises(Misconfigured, match="newer Vedette .*9999.*update Vedette"):
+    with pytest.raises(Misconfigured, match=r"newer Vedette .*9999.*update Vedette"):
         store.keep([row()])
     store.close()
 
