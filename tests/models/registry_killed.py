@@ -91,11 +91,13 @@ def wrong_with(registry: Registry, known: set[str]) -> str:
     return f"left behind: {left}" if left or registry.champion_version("air") != fifth else ""
 
 
+def _unflushed(fd: Any) -> None:
+    """Do nothing: a kill takes nothing from the kernel, and waiting for the disk takes most of the time."""
+
+
 def main(folder: Path) -> None:
     """Kill at every operation, and write what was found to stdout as JSON."""
-    os.fsync = lambda handle: (
-        None
-    )  # a kill takes nothing from the kernel, and waiting for the disk takes most of the time
+    os.fsync = _unflushed
     template = folder / "template"
     first, second = save_days(Registry(template), 2)
     for version in (first, second):
