@@ -44,6 +44,16 @@ class Carry:
         return Carry(*(getattr(self, field.name).detach() for field in fields(self)))
 
 
+class Dropout(nn.Dropout):
+    """Dropout that on a CPU draws uniform numbers, twice as fast as Bernoulli's. In evaluation it does nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x``, in training with a share p of it zero and the rest larger by 1 / (1 - p)."""
+        if not self.training or not self.p or x.device.type != "cpu":
+            return super().forward(x)
+        return x * (torch.rand(x.shape) >= self.p).to(x.dtype).div_(1.0 - self.p)
+
+
 class AttentionLSTM(nn.Module):
     """The network over sequences. In one go or in chunks with a carried state, it gives the same result."""
 
@@ -68,7 +78,7 @@ class AttentionLSTM(nn.Module):
         self.scorer = SCORERS[sizes.kind](H, A)
         self.bias = nn.Parameter(torch.zeros(A, self.layout.size))
         self.register_buffer("program_bias", torch.from_numpy(self.layout.program_bias()))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.head_in = nn.Linear((1 + A) * H, H)
         self.head_out = nn.Linear(H, sizes.channels * sizes.horizons)
         nn.init.normal_(self.embedding.weight, std=0.1)
@@ -281,13 +291,6 @@ class AttentionLSTM(nn.Module):
         return torch.cat([recent & (lag <= age[..., None]), there & visible[W:]], dim=2)
 
 
-def _softmax(scores: Tensor) -> Tensor:
-    """Return the softmax over the last axis; all zero, not NaN, where every score is -inf."""
-    highest = scores.detach().amax(dim=-1, keepdim=True)
-    shares = (scores - torch.where(torch.isinf(highest), 0.0, highest)).exp()
-    return shares / shares.sum(dim=-1, keepdim=True).clamp(min=1e-30)
-
-
 @torch.no_grad()
 def export(module: AttentionLSTM) -> Weights:
     """Return the weights as the streaming form wants them: gates in one matrix, query and key folded, biases summed."""
@@ -302,26 +305,3 @@ def export(module: AttentionLSTM) -> Weights:
     parts = (gates, module.embedding.weight, query, module.bias + module.program_bias, head_in, head_out)
     arrays = (np.ascontiguousarray(part.cpu().float().numpy()).copy() for part in parts)
     return Weights(module.sizes, module.program, *arrays)
-
-
-@torch.inference_mode()
-def recompute_window(module: AttentionLSTM, windows: Tensor) -> Tensor:
-    """Return [E, C, N] what the last step of each window gives, by running the whole window again.
-
-    This is how a network is served without carried state: the reference of the step benchmark.
-
-    Args:
-        module: the network, in evaluation mode.
-        windows: [E, w, I] inputs of the last w <= W steps, of unknown entities without neighbours.
-    """
-    E, w, _ = windows.shape
-    unknown = module.embedding.weight[0].expand(E, w, EMBEDDING)
-    states, _ = module.lstm(torch.cat([windows, unknown], dim=2))  # [E, w, H]
-    h, keys = states[:, -1], states[:, :-1]
-    query = torch.einsum("eh,ahk->eak", h, module.scorer.folded())
-    bias = (module.bias + module.program_bias)[:, : w - 1].flip(1)  # oldest first, as the keys
-    weights = _softmax(query @ keys.transpose(1, 2) + bias)
-    context = (weights @ keys).reshape(E, -1)
-    features = torch.cat([h, context], dim=1)
-    out = module.head_out(gelu(module.head_in(features), approximate="tanh"))
-    return out.view(E, module.sizes.channels, module.sizes.horizons)

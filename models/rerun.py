@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from models.attention import AttentionProgram
-from models.attention_lstm import AttentionLSTM, export, recompute_window
+from models.attention_lstm import AttentionLSTM, export
 from models.weights import Sizes, Weights
+from models.windowed import recompute_window
 
 
 class WindowRerun:

@@ -171,6 +171,6 @@ def spoil(inputs: Tensor, channels: int, missing: float, jitter: float) -> Tenso
     there = own[2] * (rand(B, T, channels) >= 2.0 * missing * rand(B, 1, 1))
     there = there * (rand(B, 1, channels) >= missing / channels)
     near = (rand(B, 1, 1) >= missing).to(inputs.dtype)
-    level, change = (part + jitter * torch.randn_like(part) for part in own[:2])
+    level, change = (part + jitter * torch.randn(part.shape, device=part.device) for part in own[:2])
     rest = inputs[:, :, BLOCKS * channels :]
     return torch.cat([level * there, change * there, there, own[3] * near, own[4] * near, rest], dim=2)

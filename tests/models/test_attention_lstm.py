@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models.attention import AttentionProgram
-from models.attention_lstm import AttentionLSTM, recompute_window
+from models.attention_lstm import AttentionLSTM, Dropout
 from models.weights import Sizes
 from tests.models.networks import Run, network
 
@@ -67,17 +67,32 @@ def test_an_untrained_network_corrects_nothing() -> None:
     assert not out.any()
 
 
-@pytest.mark.parametrize("kind", ["scaled_dot", "multi_head"])
-def test_rerunning_the_window_gives_the_last_step(kind: str) -> None:
-    """Protects the benchmark's reference: it computes the same thing as the network that it is compared with."""
-    module = network(kind=kind, heads=3, neighbours=0, representatives=0, entities=0, program=None)
-    windows = torch.randn(7, 16, 5)
-    with torch.inference_mode():
-        whole, _ = module(windows)
-    np.testing.assert_allclose(recompute_window(module, windows).numpy(), whole[:, -1].numpy(), atol=1e-5)
-
-
 def test_missing_neighbours_are_named() -> None:
     """Protects the trainer: a network with neighbours does not run silently without them."""
     with pytest.raises(ValueError, match="has 2 neighbours an entity, but none were given"):
         network()(torch.zeros(2, 3, 5), admit=torch.zeros(2, 3, dtype=torch.long))
+
+
+def test_dropout_keeps_the_mean_and_the_share() -> None:
+    """Protects the quick dropout: it drops as many as asked, keeps the expectation, and nothing in evaluation."""
+    torch.manual_seed(0)
+    dropout, ones = Dropout(0.2), torch.ones(200, 500)
+    dropped = dropout(ones)
+    assert torch.unique(dropped).tolist() == [0.0, 1.25]
+    assert float((dropped == 0.0).float().mean()) == pytest.approx(0.2, abs=0.01)
+    assert torch.equal(dropout.eval()(ones), ones)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 16])
+def test_the_band_gives_each_row_its_own_lags(rows: int) -> None:
+    """Protects the shifted copies: row r finds the bias of lag W + r - j at key j, and nothing beside the band."""
+    module = network()
+    band = module._band(rows)
+    window = module.sizes.window
+    wanted = module.bias + module.program_bias
+    for r in range(rows):
+        for j in range(window + rows - 1):
+            lag = window + r - j
+            there = 1 <= lag <= window
+            bias = wanted[:, lag - 1].clamp(min=-1e30) if there else torch.full((len(wanted),), -1e30)
+            assert torch.equal(band[:, r, j], bias)
