@@ -10,6 +10,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
@@ -57,6 +58,16 @@ class Pointers(Protocol):
         """Return since when it is; aware."""
 
 
+@dataclass(frozen=True, slots=True)
+class Chore:
+    """Something else that is done again and again beside the loop, such as tidying the history."""
+
+    name: str
+    every_s: float
+    run: Callable[[int], object]
+    """Called with the wall clock in microseconds; may be slow, and may raise: it is logged."""
+
+
 class Scheduling:
     """Starts training jobs when they are due. Methods may be called from any thread; ``drift`` and ``request_soon``
     return at once, so the loop and signal handlers may call them."""
@@ -68,6 +79,8 @@ class Scheduling:
         registry: Pointers,
         metrics: ModelMetrics,
         *,
+        chores: Sequence[Chore] = (),
+        enough: Callable[[str], bool] = lambda stream: True,
         tend_every_s: float = 1.0,
         look_every_s: float = 30.0,
         stalled_after_s: float = 60.0,
@@ -82,6 +95,8 @@ class Scheduling:
             jobs: starts and looks after the processes.
             registry: who is in charge.
             metrics: where to count.
+            chores: what else is done in the background; one at a time.
+            enough: whether there is history enough for a stream's first model; asked while it has none.
             tend_every_s: how often jobs are looked after, and the scheduler ticks.
             look_every_s: how often the registry is asked.
             stalled_after_s: without a tick for so long the scheduler counts as hung.
@@ -94,12 +109,15 @@ class Scheduling:
         """
         self._schedules = {schedule.name: schedule for schedule in schedules}
         self._triggers = {schedule.name: trigger_of(schedule) for schedule in schedules}
-        for name, seconds in (("tend_every_s", tend_every_s), ("look_every_s", look_every_s)):
+        self._chores = tuple(chores)
+        intervals = {"tend_every_s": tend_every_s, "look_every_s": look_every_s} | {c.name: c.every_s for c in chores}
+        for name, seconds in intervals.items():
             if seconds < _LEAST_INTERVAL_S:
                 raise ValueError(f"{name} is {seconds}; the scheduler turns at most every second")
         self._jobs = jobs
         self._registry = registry
         self._metrics = metrics
+        self._enough = enough
         self._tend_every_s = tend_every_s
         self._look_every_s = look_every_s
         self._stalled_after_s = stalled_after_s
@@ -124,7 +142,7 @@ class Scheduling:
         scheduler = BackgroundScheduler(
             jobstores={"default": MemoryJobStore()},
             # One thread each: a registry that hangs does not keep jobs from being looked after, nor the other way.
-            executors={"default": ThreadPoolExecutor(1), "looking": ThreadPoolExecutor(1)},
+            executors={name: ThreadPoolExecutor(1) for name in ("default", "looking", "chores")},
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},  # late, once, never twice
             timezone=UTC,
             jobstore_retry_interval=10.0,
@@ -138,6 +156,9 @@ class Scheduling:
             if trigger is not None:
                 first = self._first_run(name, trigger, now)
                 self._add(scheduler, f"retrain {name}", self._retrain, trigger, "looking", first, name)
+        for chore in self._chores:
+            soon = now + timedelta(seconds=min(chore.every_s, _CATCH_UP_JITTER_S))
+            self._add(scheduler, chore.name, self._do, _interval(chore.every_s, soon), "chores", soon, chore)
         self._ticked_s = self._monotonic()
         self._scheduler = scheduler
         scheduler.start()
@@ -240,7 +261,7 @@ class Scheduling:
     def _look_at(self, stream: str) -> None:
         schedule, now_us = self._schedules[stream], self._now_us()
         due = [self._next_run_us(stream)]
-        if self._registry.champion_version(stream) is None:
+        if self._registry.champion_version(stream) is None and self._enough(stream):
             if first_due_us(schedule, self._jobs.records(stream)) <= now_us:
                 self._start_if_idle(stream, JobReason.FIRST)
             due.append(first_due_us(schedule, self._jobs.records(stream)))
@@ -257,6 +278,10 @@ class Scheduling:
         """Start what the schedule calls for; called by APScheduler."""
         self._guarded("start a scheduled job", self._start_scheduled, stream)
 
+    def _do(self, chore: Chore) -> None:
+        """Do a chore; called by APScheduler."""
+        self._guarded(chore.name, chore.run, self._now_us())
+
     def _start_scheduled(self, stream: str) -> None:
         try:
             first = self._registry.champion_version(stream) is None
@@ -265,6 +290,8 @@ class Scheduling:
             first = False
         if not first:
             self._start(stream, JobReason.SCHEDULE)
+        elif not self._enough(stream):
+            log.info("no first training yet: too little history", stream=stream)
         elif first_due_us(self._schedules[stream], self._jobs.records(stream)) <= self._now_us():
             self._start(stream, JobReason.FIRST)  # else ``look`` has tried it just now
 
@@ -302,7 +329,7 @@ class Scheduling:
 
     def _add(
         self, scheduler: Any, name: str, run: Callable[..., None], trigger: Any, executor: str, first: datetime,
-        *arguments: str,
+        *arguments: object,
     ) -> None:  # fmt: skip
         scheduler.add_job(
             run, trigger, args=arguments, id=name, name=name, executor=executor, next_run_time=first,
@@ -331,7 +358,7 @@ class Scheduling:
         """Log what APScheduler says went wrong."""
         log.error("a scheduled call failed", call=event.job_id, error=str(getattr(event, "exception", "missed")))
 
-    def _guarded(self, what: str, run: Callable[..., None], *arguments: Any) -> None:
+    def _guarded(self, what: str, run: Callable[..., object], *arguments: Any) -> None:
         """Call ``run``; whatever it raises is logged and ends here, so that one stream's trouble is not another's."""
         try:
             run(*arguments)

@@ -96,6 +96,20 @@ class Workshop:
             self.tend(jobs)
             time.sleep(0.01)
 
+    def until_given_up(self, folder: JobFolder) -> None:
+        """Tend until a job that dies again and again has ended; time passes only while it is dead."""
+
+        def ended() -> bool:
+            record = folder.read()
+            assert record is not None
+            if record.phase.ended:
+                return True
+            if not is_alive(record.pid, record.pid_started):
+                self.pass_time(5.0)
+            return False
+
+        self.until(ended)
+
     def clear(self) -> None:
         """End what still runs, and wait until it is gone."""
         for record in self.records():

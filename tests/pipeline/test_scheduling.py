@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from pipeline.job_record import JobFolder, JobPhase, JobReason, JobRecord
-from pipeline.scheduling import Scheduling, trigger_of
+from pipeline.scheduling import Chore, Scheduling, trigger_of
 from pipeline.training_due import StreamSchedule
 from pipeline.weekdays import weekday_names
 from tests.pipeline.job_parts import NOW_US, Workshop, kill, phase_of
@@ -51,11 +51,11 @@ class Office:
         self.schedule = StreamSchedule("air", **schedule)
         self.scheduling = self.make()
 
-    def make(self) -> Scheduling:
+    def make(self, **more: Any) -> Scheduling:
         """Return the scheduler of a daemon that was just started, over the same jobs."""
         return Scheduling(
             [self.schedule], self.workshop.daemon(), self.pointers, self.workshop.metrics.models,
-            now_us=lambda: self.workshop.now_us, monotonic=lambda: self.workshop.now_s, seed=1,
+            now_us=lambda: self.workshop.now_us, monotonic=lambda: self.workshop.now_s, seed=1, **more,
         )  # fmt: skip
 
     def turn(self, seconds: float = 0.0) -> None:
@@ -118,6 +118,19 @@ def test_without_a_champion_it_is_tried_at_once_and_then_hourly(workshop: Worksh
     assert workshop.count("training_next_timestamp_seconds", stream="air") == pytest.approx(NOW_US / 1e6 + 3600)
     office.turn(1.0)
     assert office.reasons() == ["first", "first"]
+
+
+def test_without_enough_history_nothing_is_tried(workshop: Workshop) -> None:
+    """Protects a new installation's log and processor from a refusal every hour; the first try comes when it can."""
+    office, enough = Office(workshop, every_s=86_400.0), False
+    office.scheduling = office.make(enough=lambda stream: enough)
+    office.pointers.champion = None
+    office.turn()
+    office.scheduling._retrain("air")
+    assert (office.reasons(), office.stream()["next"]) == ([], None)
+    enough = True
+    office.turn()
+    assert office.reasons() == ["first"]
 
 
 def test_nobody_in_charge_on_purpose_is_no_first_time(workshop: Workshop) -> None:
@@ -225,14 +238,9 @@ def test_drift_during_a_training_is_answered_after_it(workshop: Workshop) -> Non
     assert office.reasons() == ["schedule"]
     workshop.until(lambda: phase_of(folder) is JobPhase.TRAINING)
     kill(folder)
-    workshop.until(lambda: _pass(workshop) and phase_of(folder).ended)
+    workshop.until_given_up(folder)
     office.turn()
     assert office.reasons() == ["schedule", "drift"]
-
-
-def _pass(workshop: Workshop) -> bool:
-    workshop.pass_time(5.0)
-    return True
 
 
 def test_drift_is_only_noted_where_nobody_wants_it(workshop: Workshop) -> None:
@@ -398,6 +406,34 @@ def test_it_turns_in_threads_of_its_own_until_closed(workshop: Workshop) -> None
 def _calls(scheduling: Scheduling) -> list[Any]:
     calls: list[Any] = scheduling._scheduler.get_jobs()
     return calls
+
+
+def test_chores_are_done_beside_it_and_may_fail(workshop: Workshop) -> None:
+    """Protects the upkeep of the history: it is called with the time, and its failure ends nothing."""
+    called: list[int] = []
+    done = threading.Event()
+
+    def tidy(now_us: int) -> None:
+        called.append(now_us)
+        done.set()
+        raise OSError("the disk is full")
+
+    scheduling = Scheduling(
+        [], workshop.jobs, Pointers(), workshop.metrics.models, chores=[Chore("tidy", 1.0, tidy)],
+        now_us=lambda: workshop.now_us, monotonic=lambda: workshop.now_s,
+    )  # fmt: skip
+    with capture_logs() as logs:
+        scheduling.start()
+        try:
+            assert done.wait(30.0)
+            done.clear()
+            assert done.wait(30.0)
+        finally:
+            scheduling.close()
+    assert set(called) == {NOW_US}
+    assert {line["what"] for line in logs if line["log_level"] == "error"} == {"tidy"}
+    with pytest.raises(ValueError, match="tidy is 0"):
+        Scheduling([], workshop.jobs, Pointers(), workshop.metrics.models, chores=[Chore("tidy", 0.0, tidy)])
 
 
 def test_what_apscheduler_reports_is_logged(workshop: Workshop) -> None:

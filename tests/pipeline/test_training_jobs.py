@@ -91,12 +91,7 @@ def test_a_killed_job_is_taken_up_where_it_was(workshop: Workshop) -> None:
 def test_a_job_that_keeps_dying_is_given_up_with_its_last_words(workshop: Workshop) -> None:
     """Protects from starting for ever what cannot work, and tells a person where to look."""
     folder = workshop.start("crash")
-
-    def ended() -> bool:
-        workshop.pass_time(30.0)
-        return phase_of(folder) is JobPhase.FAILED
-
-    workshop.until(ended)
+    workshop.until_given_up(folder)
     record = workshop.records()[0]
     assert len(workshop.commands) == record.attempt == 3
     assert record.message == 'it died 3 times, last: its process exited with code 1; its log ends: "no space left"'
