@@ -6,21 +6,28 @@ import threading
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, delete, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql import and_, case
 
 from connectors.alert_store_engine import Database
+from connectors.alert_store_queries import (
+    INCIDENT_FIELDS,
+    incident_of,
+    incident_select,
+    incident_values,
+    label_of,
+    label_select,
+    message_values,
+)
 from connectors.alert_store_rows import IncidentQuery, IncidentRow, LabelRow, MessageRow
 from connectors.alert_store_tables import incidents, label_revision, labels, messages
 from connectors.errors import StoreUnavailable
 
 _ENDED = ("resolved", "corrected")
 _IDS_PER_QUERY = 500
-_INCIDENT_FIELDS = tuple(f.name for f in fields(IncidentRow) if f.name != "body")
 
 
 class AlertStore:
@@ -81,22 +88,24 @@ class AlertStore:
         with self._writing() as connection:
             upsert = self._upsert()
             for row in ordered:
-                connection.execute(upsert, _incident_values(row))
+                connection.execute(upsert, incident_values(row))
             add = self._insert(messages).on_conflict_do_nothing()
-            connection.execute(add, [_message_values(row) for row in ordered])
+            connection.execute(add, [message_values(row) for row in ordered])
             self._touch_labels(connection, list(dict.fromkeys(row.id for row in ordered)))
 
     def incidents(self, query: IncidentQuery = IncidentQuery()) -> list[IncidentRow]:  # noqa: B008  # it is frozen
         """Return the incidents that fit, newest first."""
         with self._reading() as connection:
-            return [_incident(row) for row in connection.execute(_incident_select(query))]
+            return [incident_of(row) for row in connection.execute(incident_select(query))]
 
     def find(self, prefix: str, limit: int = 10) -> list[IncidentRow]:
         """Return the incidents whose id begins so, at most ``limit``, newest first."""
         chosen = select(incidents).where(incidents.c.id.startswith(prefix, autoescape=True))
         newest = incidents.c.opened_us.desc()
         with self._reading() as connection:
-            return [_incident(row) for row in connection.execute(chosen.order_by(newest, incidents.c.id).limit(limit))]
+            return [
+                incident_of(row) for row in connection.execute(chosen.order_by(newest, incidents.c.id).limit(limit))
+            ]
 
     def messages(self, incident_id: str) -> list[MessageRow]:
         """Return what was said about an incident, oldest first."""
@@ -149,7 +158,7 @@ class AlertStore:
                 values: dict[str, Any] = {"id": new_id, "incident_id": incident_id, "kind": kind, "reason": reason}
                 values |= {"until_us": until_us, "author": author, "created_us": now_us, "revision": revision}
                 connection.execute(insert(labels).values(**values))
-            return _label(connection.execute(_label_select().where(labels.c.id == new_id)).one())
+            return label_of(connection.execute(label_select().where(labels.c.id == new_id)).one())
 
     def withdraw(self, incident_id: str, author: str, now_us: int) -> bool | None:
         """Take an incident's label back; return whether it had one, None where there is no such incident."""
@@ -180,8 +189,8 @@ class AlertStore:
         with self._reading() as connection:
             if connection.execute(select(label_revision.c.value)).scalar_one() <= after_revision:
                 return []
-            chosen = _label_select().where(labels.c.revision > after_revision)
-            return [_label(row) for row in connection.execute(chosen.order_by(labels.c.revision, labels.c.id))]
+            chosen = label_select().where(labels.c.revision > after_revision)
+            return [label_of(row) for row in connection.execute(chosen.order_by(labels.c.revision, labels.c.id))]
 
     def labels_of(self, incident_ids: Collection[str]) -> list[LabelRow]:
         """Return all labels that these incidents have or had, oldest first."""
@@ -189,8 +198,8 @@ class AlertStore:
         found: list[LabelRow] = []
         with self._reading() as connection:
             for first in range(0, len(ids), _IDS_PER_QUERY):
-                chosen = _label_select().where(labels.c.incident_id.in_(ids[first : first + _IDS_PER_QUERY]))
-                found += [_label(row) for row in connection.execute(chosen)]
+                chosen = label_select().where(labels.c.incident_id.in_(ids[first : first + _IDS_PER_QUERY]))
+                found += [label_of(row) for row in connection.execute(chosen)]
         return sorted(found, key=lambda label: label.revision)
 
     # ---- inner ----
@@ -221,7 +230,7 @@ class AlertStore:
         statement = self._insert(incidents)
         new = statement.excluded
         ended = new.phase.in_(_ENDED)
-        changed: dict[str, ColumnElement[Any]] = {name: new[name] for name in _INCIDENT_FIELDS if name != "id"}
+        changed: dict[str, ColumnElement[Any]] = {name: new[name] for name in INCIDENT_FIELDS if name != "id"}
         changed |= {
             "reason": case((and_(ended, incidents.c.reason != ""), incidents.c.reason), else_=new.reason),
             "explanation": case((ended, incidents.c.explanation), else_=new.explanation),
@@ -237,58 +246,6 @@ class AlertStore:
         chosen = and_(labels.c.incident_id.in_(incident_ids), labels.c.withdrawn_us.is_(None))
         if connection.execute(select(labels.c.id).where(chosen).limit(1)).first() is not None:
             connection.execute(update(labels).where(chosen).values(revision=_next_revision(connection)))
-
-
-def _incident_values(row: IncidentRow) -> dict[str, Any]:
-    values = {name: getattr(row, name) for name in _INCIDENT_FIELDS}
-    return values | {"context": list(row.context)}
-
-
-def _message_values(row: IncidentRow) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in ("sequence", "phase", "time_us", "body")} | {"incident_id": row.id}
-
-
-def _incident(row: Row[Any]) -> IncidentRow:
-    values = dict(row._mapping)
-    return IncidentRow(**values | {"context": tuple(values["context"])})
-
-
-def _incident_select(query: IncidentQuery) -> Select[Any]:
-    c = incidents.c
-    chosen = select(incidents).order_by(c.opened_us.desc(), c.id).limit(query.limit)
-    if query.stream is not None:
-        chosen = chosen.where(c.stream == query.stream)
-    if query.entity is not None:
-        chosen = chosen.where(c.entity == query.entity)
-    if query.open_only:
-        chosen = chosen.where(c.resolved_us.is_(None))
-    if query.opened_from_us is not None:
-        chosen = chosen.where(c.opened_us >= query.opened_from_us)
-    if query.overlaps_us is not None:
-        first_us, last_us = query.overlaps_us
-        chosen = chosen.where(c.started_us <= last_us, or_(c.resolved_us.is_(None), c.resolved_us >= first_us))
-    return chosen
-
-
-def _label_select() -> Select[Any]:
-    c = incidents.c
-    incident = (
-        c.stream,
-        c.entity,
-        c.kind.label("incident_kind"),
-        c.name,
-        c.started_us,
-        c.resolved_us,
-        c.score,
-        c.context,
-    )
-    own = [column for column in labels.c if column.name != "withdrawn_by"]
-    return select(*own, *incident).join(incidents, c.id == labels.c.incident_id)
-
-
-def _label(row: Row[Any]) -> LabelRow:
-    values = dict(row._mapping)
-    return LabelRow(**values | {"context": tuple(values["context"])})
 
 
 def _locked(connection: Connection, incident_id: str) -> bool:

@@ -8,7 +8,6 @@ after a flush, the order stays, and a database that is away only makes the spool
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections import Counter, deque
@@ -19,6 +18,7 @@ import structlog
 
 from connectors.alert_store_rows import IncidentRow
 from connectors.errors import ConnectorError, StoreRefused, StoreUnavailable
+from pipeline.alert_rows import incident_row
 from pipeline.alert_spool import AlertSpool, Segment
 from pipeline.incident import AlertMessage, decode, encode
 from pipeline.metrics_models import ModelMetrics
@@ -279,40 +279,3 @@ def _messages(segment: Segment) -> list[AlertMessage]:
         except ValueError as error:
             log.warning("a line of the alert spool is left out", path=str(segment.path), error=str(error))
     return messages
-
-
-def incident_row(message: AlertMessage) -> IncidentRow:
-    """Return the message as the store takes it."""
-    context = message.explanation.get("context")
-    numbers = context if isinstance(context, list | tuple) else ()
-    return IncidentRow(
-        id=message.incident_id,
-        stream=message.stream,
-        entity=message.entity,
-        kind=str(message.kind),
-        name=message.name,
-        site=message.site,
-        tier=int(message.tier),
-        severity=str(message.severity),
-        phase=str(message.phase),
-        sequence=message.sequence,
-        first_step=message.first_step,
-        started_us=message.started_us,
-        opened_us=message.opened_us,
-        time_us=message.time_us,
-        told_us=message.told_us,
-        resolved_us=message.resolved_us,
-        score=_finite(message.score),
-        alpha=_finite(message.alpha),
-        reason=message.reason,
-        explanation=message.explanation,
-        context=tuple(float(n) for n in numbers if isinstance(n, int | float)),
-        model_version=message.model_version,
-        flapping=message.flapping,
-        note=message.note,
-        body=encode(message).decode("ascii"),
-    )
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

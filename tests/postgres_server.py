@@ -28,11 +28,10 @@ class PostgresServer:
         # A socket's path is short by law (107 bytes), so not beneath pytest's own folders.
         self.folder = Path(tempfile.mkdtemp(prefix="vedette-pg-"))
         # initdb refuses to work for root.
-        self._user = "nobody" if os.geteuid() == 0 else ""
+        self._account = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
         try:
-            if self._user:
-                account = pwd.getpwnam(self._user)
-                os.chown(self.folder, account.pw_uid, account.pw_gid)
+            if self._account is not None:
+                os.chown(self.folder, self._account.pw_uid, self._account.pw_gid)
             self._run(
                 "initdb", "-D", str(self._data), "-U", "vedette", "-A", "trust", "-E", "UTF8", "--no-sync", "--locale=C"
             )
@@ -75,8 +74,9 @@ class PostgresServer:
 
     def _run(self, tool: str, *arguments: str) -> None:
         command = [str(self._tools / tool), *arguments]
-        if self._user:
-            command = ["setpriv", f"--reuid={self._user}", "--regid=nogroup", "--clear-groups", "--", *command]
+        if self._account is not None:
+            user = [f"--reuid={self._account.pw_uid}", f"--regid={self._account.pw_gid}", "--clear-groups"]
+            command = ["setpriv", *user, "--", *command]
         done = subprocess.run(
             command,
             cwd=self.folder,

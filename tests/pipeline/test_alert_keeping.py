@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 
 from connectors.alert_store import AlertStore
-from pipeline.alert_keeping import AlertKeeping, incident_row
+from pipeline.alert_keeping import AlertKeeping
+from pipeline.alert_rows import incident_row
 from pipeline.alert_spool import AlertSpool
 from pipeline.incident import AlertMessage, Phase, decode
 from tests.pipeline.alert_parts import START_US, FakeStore, Numbers, id_of, message

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from connectors.alert_store import AlertStore
-from pipeline.alert_keeping import incident_row
+from pipeline.alert_rows import incident_row
 from pipeline.alert_words import clean
 from pipeline.cli import main
 from pipeline.exit_codes import CONFIG, OK, UNAVAILABLE, USAGE

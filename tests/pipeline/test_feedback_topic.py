@@ -19,7 +19,7 @@ from connectors.kafka_embedded import EmbeddedBroker
 from connectors.kafka_sink import KafkaSink
 from connectors.kafka_source import KafkaSource
 from connectors.memory import MemorySource
-from pipeline.alert_keeping import incident_row
+from pipeline.alert_rows import incident_row
 from pipeline.feedback_topic import FeedbackTopic, parse
 from pipeline.labels import LabelKind
 from tests.kafka_broker import embedded, fresh
