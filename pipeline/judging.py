@@ -34,7 +34,7 @@ from pipeline.durations import format_duration
 from pipeline.judging_faults import reckon
 from pipeline.judging_fitness import FEWEST_TARGETS, holdout_begins_us, mismatch, unfit
 from pipeline.judging_labels import agreement, spans, usable
-from pipeline.judging_replay import MOST_HOLDOUT, Material, Replay, gather, replay
+from pipeline.judging_replay import Material, Replay, gather, judged_steps, replay
 from pipeline.judging_rules import LINEAR, Case, Side, percent, rulings
 from pipeline.judging_scores import ForecastScore, forecast_score, river_sample, targets_of
 from pipeline.labels import Label
@@ -124,7 +124,7 @@ def judge(
     Args:
         config: of the stream.
         frames: the history, its newest ``holdout_steps`` never seen by the challenger.
-        holdout_steps: steps to judge on; of more than 6,000 the newest.
+        holdout_steps: steps to judge on; of very many (6,000, fewer with very many channels) the newest.
         challenger: who wants to be in charge.
         champion: who is; None: the linear forecast alone.
         labels: what operators said, on this stream.
@@ -133,7 +133,7 @@ def judge(
         max_entities: entities to judge on at most.
     """
     began = time.monotonic()
-    holdout = min(holdout_steps, MOST_HOLDOUT)
+    holdout = judged_steps(config, holdout_steps)
     trouble = unfit(config, frames, holdout, challenger, champion)
     if trouble is not None:
         against = "linear" if champion is None else champion.version
@@ -184,6 +184,8 @@ class _Court:
 
     def judgement(self, began: float) -> Judgement:
         """Return the verdict."""
+        if self._material.entities == 0:
+            return self._refused("no entity has values both before and in the held-out part", began)
         linear = self._replay("linear", None, None)
         challenger = self._replay("challenger", self._challenger, linear)
         if challenger.failure is not None:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 MOST_HOLDOUT = 6_000
 """Steps; of a longer one the newest part is judged."""
+LEAST_HOLDOUT = 256
+"""Steps that are judged in any case, however many channels there are."""
 MOST_WARMUP = 18_000
 WARMUP_DAYS = 30.0
 MOST_CELLS = 3_000_000
@@ -122,7 +124,7 @@ def gather(
         max_entities: E at most.
     """
     C, N, step_s = frames.values.shape[2], len(config.horizons), config.step.total_seconds()
-    T = min(frames.values.shape[1], holdout + warmup_steps(holdout, step_s))
+    T = min(frames.values.shape[1], holdout + warmup_steps(holdout, step_s, C))
     start = frames.values.shape[1] - T
     first = T - holdout
     values, learn = frames.values[:, start:], frames.learn[:, start:]
@@ -131,7 +133,7 @@ def gather(
     names = [frames.names[e] for e in picked]
     rows = values[picked]  # [E, T, C]
 
-    room = max(4, MOST_DETECTED_CELLS // (T * C))
+    room = max(3, MOST_DETECTED_CELLS // (T * C)) if picked else 0
     known = [names.index(n) for n in dict.fromkeys(labelled) if n in names][: min(MOST_LABELLED, room // 3)]
     faulty = np.resize(np.arange(len(names)), min(MOST_FAULTY, room - len(known)))
     damaged, faults = plant(rows[faulty], first, spreads(rows[faulty, :first]), step_s, seed)
@@ -154,9 +156,16 @@ def gather(
     )
 
 
-def warmup_steps(holdout: int, step_s: float) -> int:
+def judged_steps(config: StreamConfig, holdout: int) -> int:
+    """Return how many of the ``holdout`` steps are judged: all, unless they or the channels are very many."""
+    forecasts = 2 * len(config.channels) * len(config.horizons)  # a step of the fewest entities that are taken
+    return min(holdout, MOST_HOLDOUT, max(MOST_FORECASTS // forecasts, LEAST_HOLDOUT))
+
+
+def warmup_steps(holdout: int, step_s: float, channels: int) -> int:
     """Return how many steps before the holdout are replayed: 30 days or four times the holdout, within bounds."""
-    return min(max(round(WARMUP_DAYS * 86_400.0 / step_s), 4 * holdout), MOST_WARMUP)
+    most = max(min(MOST_WARMUP, MOST_CELLS // (2 * channels) - holdout), holdout)
+    return min(max(round(WARMUP_DAYS * 86_400.0 / step_s), 4 * holdout), most)
 
 
 def _sample(

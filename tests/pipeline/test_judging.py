@@ -149,6 +149,10 @@ def test_too_little_is_refused_with_the_numbers(good: StoredModel) -> None:
     values[0, -50:] = 1.0
     empty = judge(config(), frames(values), 150, early, None, [], seed=0)
     assert "50 held-out values are too few to judge on; 300 are needed" in empty.reasons[0]
+    values = chaos()
+    values[:, : STEPS - 150] = np.nan
+    new = judge(config(), frames(values), 150, early, None, [], seed=0)
+    assert "no entity has values both before and in the held-out part" in new.reasons[0]
 
 
 def test_the_judgement_is_finite_json_and_deterministic(accepted: Judgement, good: StoredModel) -> None:

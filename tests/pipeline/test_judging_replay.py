@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from models.manifest import StoredModel
 from models.sequences import admit_by_novelty
 from pipeline import judging_replay
-from pipeline.judging_replay import Material, Replay, gather, warmup_steps
+from pipeline.judging_replay import Material, Replay, gather, judged_steps, warmup_steps
 from pipeline.judging_scores import TARGET_REACH, forecast_score, targets_of
 from pipeline.predicting import Predictor
 from tests.pipeline.judging_parts import NAMES, SHOWN, STEP0, chaos, config, frames, stored, untrained
@@ -118,9 +118,12 @@ def test_the_sample_is_bounded_and_brings_its_neighbours(monkeypatch: pytest.Mon
 
 def test_what_is_replayed_before_the_holdout_is_bounded() -> None:
     """Protects both ends: a month or four times the holdout where there is so much, and never without end."""
-    assert warmup_steps(400, 3600.0) == 1600
-    assert warmup_steps(100, 3600.0) == 720
-    assert warmup_steps(6_000, 1.0) == judging_replay.MOST_WARMUP
+    assert warmup_steps(400, 3600.0, 1) == 1600
+    assert warmup_steps(100, 3600.0, 1) == 720
+    assert warmup_steps(6_000, 1.0, 1) == judging_replay.MOST_WARMUP
+    assert warmup_steps(400, 1.0, 256) < judging_replay.MOST_CELLS / 256 / 2
+    assert judged_steps(config(), 300) == 300
+    assert judged_steps(config(), 10**6) == judging_replay.MOST_HOLDOUT
 
 
 def test_entities_that_are_cold_or_gone_are_left_out() -> None:
