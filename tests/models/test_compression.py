@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from numpy.typing import NDArray
 
 from models.compression import step_rates, stored, stored_bytes
 from models.distillation import corrections, distil, student_sizes
@@ -32,7 +33,7 @@ BF16_EPS = 2.0**-8
 
 @given(MATRICES)
 @settings(deadline=None)
-def test_bf16_is_the_nearest_and_comes_back_bit_by_bit(matrix: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_bf16_is_the_nearest_and_comes_back_bit_by_bit(matrix: NDArray[np.float32]) -> None:
     """Protects the half-sized form: within half a unit of the last place, and storing it again changes nothing."""
     back = from_bf16(to_bf16(matrix))
     normal = np.abs(matrix) >= np.finfo(np.float32).tiny
@@ -50,7 +51,7 @@ def test_bf16_rounds_ties_to_even_and_keeps_what_it_can_hold() -> None:
 
 @given(MATRICES)
 @settings(deadline=None)
-def test_int8_is_off_by_half_a_step_of_its_column_at_most(matrix: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_int8_is_off_by_half_a_step_of_its_column_at_most(matrix: NDArray[np.float32]) -> None:
     """Protects the quarter-sized form: the bound follows from each output channel's own largest weight."""
     for name, body in (("query", matrix), ("gates", matrix[:-1])):
         back = decode(encode({name: matrix}, "int8"), "int8")[name]
@@ -127,7 +128,7 @@ def test_sizes_fall_as_promised() -> None:
 def test_a_stored_network_says_nearly_the_same(kind: str, bound: float) -> None:
     """Protects forecasts: over many steps the corrections stay within a small part of their own size."""
 
-    def said(network: Weights) -> np.ndarray:  # type: ignore[type-arg]
+    def said(network: Weights) -> NDArray[np.float32]:
         engine, rng = StreamingAttentionLSTM(network, 16), np.random.default_rng(5)
         nobody, none, ids = np.full((16, 2), -1, np.int32), np.full(16, -1, np.int32), np.zeros(16, np.int32)
         steps = rng.standard_normal((60, 16, network.sizes.inputs)).astype(np.float32)
@@ -156,7 +157,7 @@ OPTIONS = TrainingOptions(epochs=5, chunk=16, sequences=3, fewest_updates=0, lea
 
 
 @pytest.fixture(scope="module")
-def chaos() -> np.ndarray:  # type: ignore[type-arg]
+def chaos() -> NDArray[np.float64]:
     """Return [E, T, 1] a chaotic map: noise to a linear forecaster, a rule to a network."""
     rng = np.random.default_rng(3)
     z, out = rng.uniform(-1.0, 1.0, 3), np.empty((3, 900, 1))
@@ -166,7 +167,7 @@ def chaos() -> np.ndarray:  # type: ignore[type-arg]
     return out
 
 
-def test_a_student_learns_what_its_teacher_knows(chaos: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_a_student_learns_what_its_teacher_knows(chaos: NDArray[np.float64]) -> None:
     """Protects distillation: a smaller network that beats the linear forecast, knows its entities, and streams."""
     torch.set_num_threads(1)
     there = np.isfinite(chaos)
@@ -183,7 +184,7 @@ def test_a_student_learns_what_its_teacher_knows(chaos: np.ndarray) -> None:  # 
     assert np.mean((came - said)[mask] ** 2) < 0.8 * np.mean(came[mask] ** 2)
 
 
-def test_what_the_teacher_says_reaches_the_student_only_before_the_holdout(chaos: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_what_the_teacher_says_reaches_the_student_only_before_the_holdout(chaos: NDArray[np.float64]) -> None:
     """Protects the student's report: its validation is against what came, whoever taught it."""
     torch.set_num_threads(1)
     sequences = prepare(chaos, np.isfinite(chaos), 100, 3_600_000_000, (1,), NAMES)
@@ -201,7 +202,7 @@ def _silent(sizes: Sizes) -> Weights:
     return export(AttentionLSTM(sizes).eval())  # the head's last layer is zero before training
 
 
-def test_a_student_must_be_smaller_and_have_something_to_learn(chaos: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_a_student_must_be_smaller_and_have_something_to_learn(chaos: NDArray[np.float64]) -> None:
     """Protects from a "student" that saves nothing, and names a history that is too short."""
     sequences = prepare(chaos[:, :80], np.isfinite(chaos[:, :80]), 100, 3_600_000_000, (1,), NAMES)
     silent = _silent(Sizes(input_width(1), 1, 1, hidden=8, window=4, entities=3))
