@@ -30,6 +30,7 @@ from pipeline.config_streams import StreamConfig
 from pipeline.daemon import Daemon
 from pipeline.data_quality import DataQuality, DeadLetterBreaker
 from pipeline.frames import Aggregator
+from pipeline.housekeeping import Housekeeping
 from pipeline.keeping import Keeper
 from pipeline.lifecycle import LifePolicy
 from pipeline.limits import Limit, Limits
@@ -38,6 +39,7 @@ from pipeline.maintenance import Maintenance, MaintenanceWindow
 from pipeline.metrics import Metrics
 from pipeline.outputs import Outputs
 from pipeline.predicting import Predictor
+from pipeline.preparing import Terms
 from pipeline.recording import Recorder
 from pipeline.retraining import InRunTraining
 from pipeline.screen import Screen
@@ -65,6 +67,7 @@ def build_daemon(
     extra_alert_sinks: Sequence[Sink] = (),
     embedded: bool = False,
     metrics: Metrics | None = None,
+    housekeeping: Housekeeping | None = None,
 ) -> Daemon:
     """Return the daemon that ``config`` describes, over Kafka.
 
@@ -75,6 +78,7 @@ def build_daemon(
         extra_alert_sinks: sinks besides those of the configuration.
         embedded: whether the broker is the embedded one, which makes topics on first use.
         metrics: where to count; one of its own if None.
+        housekeeping: what goes on beside the loop; nothing if None, then the champion of now stays.
     """
     from connectors.kafka_embedded import EmbeddedBroker
     from connectors.kafka_sink import KafkaSink
@@ -92,13 +96,17 @@ def build_daemon(
     streams: dict[str, Stream] = {}
     for stream_config in config.streams:
         training = (trainings or {}).get(stream_config.name)
-        stream = build_stream(stream_config, vocabularies=vocabularies, training=training, recorder=recorder)
-        if training is None:
-            try:
-                adopt_champion(stream, registry, stream_config)
-            except RegistryError as error:
-                # Scoring goes on with the linear forecaster: a bad model must not silence a monitor.
-                log.error("the model in charge cannot be used", stream=stream.name, error=str(error))
+        stream = build_stream(
+            stream_config,
+            vocabularies=vocabularies,
+            training=training,
+            recorder=recorder,
+            lookalikes_for=config.feedback.lookalikes_for,
+        )
+        if housekeeping is not None and housekeeping.models is not None:
+            housekeeping.models.add(stream, _terms(stream_config))
+        elif training is None:
+            _adopt_champion_if_usable(stream, registry, stream_config)
         metrics.model(stream.name, stream.predictor.model_version)
         streams |= dict.fromkeys(stream_config.topics, stream)
     settings = config.kafka.client_settings()
@@ -135,6 +143,7 @@ def build_daemon(
             every_s=config.checkpoints.every.total_seconds(),
         ),
         metrics,
+        housekeeping=housekeeping,
         startup_timeout_s=config.startup_timeout.total_seconds(),
     )
 
@@ -227,6 +236,14 @@ def build_stream(
     )
 
 
+def _adopt_champion_if_usable(stream: Stream, registry: Registry, config: StreamConfig) -> None:
+    try:
+        adopt_champion(stream, registry, config)
+    except RegistryError as error:
+        # Scoring goes on with the linear forecaster: a bad model must not silence a monitor.
+        log.error("the model in charge cannot be used", stream=stream.name, error=str(error))
+
+
 def adopt_champion(stream: Stream, registry: Registry, config: StreamConfig) -> bool:
     """Put the stream's champion in charge if there is one; return whether there is."""
     champion = registry.champion(config.name)
@@ -248,6 +265,11 @@ def adopt_champion(stream: Stream, registry: Registry, config: StreamConfig) -> 
         config.model.ring,
     )
     return True
+
+
+def _terms(config: StreamConfig) -> Terms:
+    """Return what a stream asks of its networks."""
+    return Terms(config.step_us, config.horizons, config.model.ring, config.retrain.probation)
 
 
 def _limits(config: StreamConfig) -> list[Limit]:

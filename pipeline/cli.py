@@ -256,12 +256,14 @@ def _run(args: argparse.Namespace) -> int:
         sys.stderr.write(f"{error}\n")
         return CONFIG
     configure(config.log.level, config.log.format)
+    from pathlib import Path
+
     import structlog
 
     try:
         from pipeline import daemon
 
-        return daemon.run(config)
+        return daemon.run(config, Path(args.config))
     except Exception:
         structlog.get_logger("vedette.cli").exception("stopped by a defect of ours; please report it")
         return SOFTWARE

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, SecretStr, model_validator
 
 from pipeline.config_checks import find_conflicts
 from pipeline.config_errors import ConfigError, Mistake
@@ -62,8 +62,12 @@ def _database_url(value: SecretStr) -> SecretStr:
     return value
 
 
+def _without_password(value: SecretStr) -> str:
+    return re.sub(r"(://[^:/@]*:)[^@]*@", rf"\1{MASK}@", value.get_secret_value())
+
+
 Location = Annotated[str, Field(min_length=1), AfterValidator(_location)]
-DatabaseUrl = Annotated[Secret, AfterValidator(_database_url)]
+DatabaseUrl = Annotated[Secret, AfterValidator(_database_url), PlainSerializer(_without_password, return_type=str)]
 
 
 class SecurityConfig(Section):
@@ -162,6 +166,8 @@ class DatabaseConfig(Section):
     url: DatabaseUrl = SecretStr("sqlite:///state/vedette.db")
     """As SQLAlchemy writes it: sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/NAME."""
     retention: PositiveDuration = timedelta(days=730)
+    spool: Path = Path("state/alert_spool")
+    """Where messages wait while the database is away."""
 
 
 class FeedbackConfig(Section):
@@ -198,9 +204,22 @@ class LogConfig(Section):
     format: Literal["logfmt", "json"] = "logfmt"
 
 
+_STATE: tuple[tuple[str, str, str], ...] = (
+    ("checkpoints", "directory", "{state}/checkpoints"),
+    ("models", "directory", "{state}/models"),
+    ("history", "directory", "{state}/history"),
+    ("training", "directory", "{state}/training"),
+    ("database", "url", "sqlite:///{state}/vedette.db"),
+    ("database", "spool", "{state}/alert_spool"),
+)
+"""What lies in the state directory where nothing else is said: section, key and where."""
+
+
 class Config(Section):
     """Everything. Only ``streams`` has no default."""
 
+    state: Path = Path("state")
+    """The directory of everything that is kept, where a section does not say otherwise."""
     streams: tuple[StreamConfig, ...] = Field(min_length=1)
     kafka: KafkaConfig = Field(default_factory=KafkaConfig)
     outputs: OutputsConfig = Field(default_factory=OutputsConfig)
@@ -219,6 +238,19 @@ class Config(Section):
     stall_timeout: PositiveDuration = timedelta(minutes=2)
     """/livez fails when the loop has not turned for so long."""
     seed: Count = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_in_the_state_directory(cls, data: Any) -> Any:
+        """Return the data with every place that is not said put below ``state``."""
+        if not isinstance(data, dict) or not isinstance(data.get("state", "state"), str):
+            return data  # the fields' own checks say what is wrong
+        filled = dict(data)
+        for section, key, where in _STATE:
+            inside = filled.get(section, {})
+            if isinstance(inside, dict) and key not in inside:
+                filled[section] = {**inside, key: where.format(state=data.get("state", "state"))}
+        return filled
 
     def stream(self, name: str) -> StreamConfig:
         """Return the stream called ``name``; KeyError when there is none."""

@@ -11,7 +11,8 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 
 import structlog
 
@@ -20,6 +21,7 @@ from connectors.errors import ConnectorError, DamagedRecords, Misconfigured, Sin
 from pipeline.config import Config
 from pipeline.exit_codes import CONFIG, OK, UNAVAILABLE
 from pipeline.frames import Frames
+from pipeline.housekeeping import Housekeeping
 from pipeline.keeping import Keeper
 from pipeline.metrics import Metrics, version
 from pipeline.outputs import Outputs
@@ -49,6 +51,7 @@ class Daemon:
         keeper: Keeper,
         metrics: Metrics,
         *,
+        housekeeping: Housekeeping | None = None,
         commit_every_s: float = 1.0,
         startup_timeout_s: float = 120.0,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
@@ -58,6 +61,7 @@ class Daemon:
         """Take the parts ready made; ``streams`` maps each topic to its stream.
 
         Args:
+            housekeeping: what goes on beside the loop; nothing if None. It is started and closed by others.
             commit_every_s: longest time between what was handled and its commit.
             startup_timeout_s: how long the source may stay away before the first records; after it, exit 69.
             now_us: the wall clock, microseconds since 1970 UTC.
@@ -71,6 +75,7 @@ class Daemon:
         self.outputs = outputs
         self.keeper = keeper
         self.metrics = metrics
+        self.housekeeping = housekeeping or Housekeeping()
         self.commit_every_s = commit_every_s
         self.startup_timeout_s = startup_timeout_s
         self.now_us = now_us
@@ -108,6 +113,7 @@ class Daemon:
             self.metrics.saw(stream.name, block, batch, readings)
             self.metrics.late(stream.name, late)
         self._stop_waiting(blocks)
+        self.housekeeping.labelled(self.streams)
         for stream in self.streams:
             self.step(stream)
         self.commit()
@@ -126,10 +132,14 @@ class Daemon:
                 self.outputs.scores(stream, frames, expected, detection)
             with self.stage("predict"):
                 warnings = stream.observe(frames, detection)
+                self.housekeeping.stepped(stream, frames, expected, detection)
             self.outputs.alerts(warnings)
+            self.housekeeping.said(messages + warnings)
             self.metrics.stepped(stream, frames, detection, messages + warnings)
         news = stream.revise(self.now_us()) + stream.watch_data(self.now_us())
+        self.housekeeping.revised(stream, stream.revised)
         self.outputs.alerts(news)
+        self.housekeeping.said(news)
         self.metrics.said(news)
         self.metrics.so_far(stream.name, stream.revised_steps, stream.suppressed(), self.outputs.holding_back())
 
@@ -170,6 +180,7 @@ class Daemon:
                 self.outputs.flush()
                 if force or keep:
                     with self.stage("checkpoint"):
+                        self.housekeeping.flush()
                         self.keeper.keep(self.topics, self.handled)
                 self.source.commit(self.handled)
         except (SinkUnavailable, SourceUnavailable) as error:
@@ -296,19 +307,28 @@ class Daemon:
             yield item
 
 
-def run(config: Config) -> int:
-    """Run the daemon that ``config`` describes until SIGTERM or SIGINT; return the exit code."""
+def run(config: Config, path: Path) -> int:
+    """Run the daemon that ``config``, read from ``path``, describes until SIGTERM or SIGINT; return the exit code."""
     from pipeline.build import build_daemon, require_topics_of
+    from pipeline.build_housekeeping import build_housekeeping
     from pipeline.health import HealthServer
 
     metrics = Metrics(status=Status(config.stall_timeout.total_seconds()))
     host, port = config.http.host, config.http.port
     try:
-        with HealthServer(metrics.status, metrics.registry, version(), host, port) as health:
+        beside = build_housekeeping(config, path, metrics.models)
+        with (
+            closing(beside),
+            HealthServer(
+                metrics.status, metrics.registry, version(), host, port,
+                notes=beside.notes, train=beside.train, training=beside.training,
+            ) as health,
+        ):  # fmt: skip
             log.info("started", http=f"{host}:{health.port}", streams=[s.name for s in config.streams])
             require_topics_of(config)
-            daemon = build_daemon(config, metrics=metrics)
-            _stop_on_signals(daemon, config.shutdown_timeout.total_seconds())
+            daemon = build_daemon(config, metrics=metrics, housekeeping=beside)
+            _act_on_signals(daemon, config.shutdown_timeout.total_seconds())
+            beside.start()
             return daemon.run()
     except Misconfigured as error:
         log.error("cannot work as configured", error=str(error))
@@ -321,8 +341,9 @@ def run(config: Config) -> int:
         return UNAVAILABLE
 
 
-def _stop_on_signals(daemon: Daemon, deadline_s: float) -> None:
-    """Drain at the first signal; a second one, or the deadline, ends the process at once and without success."""
+def _act_on_signals(daemon: Daemon, deadline_s: float) -> None:
+    """Drain at the first SIGTERM or SIGINT; a second one, or the deadline, ends the process at once and without
+    success. SIGUSR1 asks for a training of every stream."""
 
     def force(*_: object) -> None:
         log.error("stopped by force: not everything was drained", deadline_s=deadline_s)
@@ -337,3 +358,4 @@ def _stop_on_signals(daemon: Daemon, deadline_s: float) -> None:
 
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, drain)
+    signal.signal(signal.SIGUSR1, lambda *_: daemon.housekeeping.train_soon())

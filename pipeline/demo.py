@@ -86,7 +86,7 @@ def main(args: argparse.Namespace) -> int:
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     # The broker forgets everything, so what a demo before this one kept belongs to nothing.
-    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    shutil.rmtree(out / "state", ignore_errors=True)
     (out / "alerts.jsonl").unlink(missing_ok=True)
     streams = demo_streams(days=args.days, seed=args.seed)
     _introduce(console, streams)
@@ -253,10 +253,7 @@ def _config_text(bootstrap_servers: str, out: Path, streams: Sequence[DemoStream
         "  group: vedette-demo",
         "outputs:",
         f"  alerts_file: {out / 'alerts.jsonl'}",
-        "checkpoints:",
-        f"  directory: {out / 'checkpoints'}",
-        "models:",
-        f"  directory: {out / 'models'}",
+        f"state: {out / 'state'}",
         "http: {port: 0}",
         "streams:",
     ]

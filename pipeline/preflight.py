@@ -52,6 +52,8 @@ def examine(config: Config, kafka: Callable[[Config], Finding] | None) -> Iterat
         yield kafka(config)
     yield _checkpoints(config)
     yield _models(config)
+    yield _history(config)
+    yield _database(config)
     for path in (config.outputs.alerts_file, config.outputs.scores_file):
         if path is not None and str(path) != "-":
             yield _file(path)
@@ -93,11 +95,43 @@ def _checkpoints(config: Config) -> Finding:
 
 
 def _models(config: Config) -> Finding:
+    from models.registry import Registry, RegistryError
+
     directory = config.models.directory
-    if directory.exists() and not (directory.is_dir() and os.access(directory, os.R_OK | os.X_OK)):
-        return Finding("models", UNAVAILABLE, f"{directory} cannot be read as a directory")
-    state = "can be read" if directory.exists() else "is not there yet: streams start without a trained model"
-    return Finding("models", OK, f"{directory} {state}")
+    try:
+        champions = [Registry(directory).champion_version(stream.name) for stream in config.streams]
+    except RegistryError as error:
+        return Finding("models", UNAVAILABLE, str(error))
+    known = [f"{s.name} {version}" for s, version in zip(config.streams, champions, strict=True) if version]
+    state = f"in charge: {', '.join(known)}" if known else "no trained model yet: streams start without"
+    return Finding("models", OK, f"{directory}: {state}")
+
+
+def _history(config: Config) -> Finding:
+    from pipeline.history import HistoryError, HistoryStore
+
+    directory = config.history.directory
+    if directory is None:
+        return Finding("history", OK, "nothing is kept, so nothing can be trained on")
+    try:
+        spans = [HistoryStore(directory).span(stream.name) for stream in config.streams]
+    except HistoryError as error:
+        return Finding("history", UNAVAILABLE, str(error))
+    rows = [f"{s.name} {span.rows:,} rows" for s, span in zip(config.streams, spans, strict=True) if span is not None]
+    return Finding("history", OK, f"{directory}: {', '.join(rows) if rows else 'nothing kept yet'}")
+
+
+def _database(config: Config) -> Finding:
+    from connectors.alert_store import AlertStore
+    from connectors.errors import ConnectorError, Misconfigured
+
+    try:
+        AlertStore(config.database.url.get_secret_value()).migrate()
+    except Misconfigured as error:
+        return Finding("database", CONFIG, str(error))
+    except ConnectorError as error:
+        return Finding("database", UNAVAILABLE, str(error))
+    return Finding("database", OK, f"{config.model_dump(mode='json')['database']['url']} is up to date")
 
 
 def _file(path: Path) -> Finding:

@@ -67,6 +67,8 @@ class Stream(StreamState):
         self._cold_score: NDArray[np.float32] | None = None
         self.revised_steps = 0
         """Closed steps that late readings have changed so far."""
+        self.revised: list[Frames] = []
+        """What ``revise`` found changed the last time, as it is now."""
         self.alert_rate = AlertRate()
         self._probation: Probation | None = None
         self._blamed = 0
@@ -172,7 +174,8 @@ class Stream(StreamState):
         stages = self.stages
         messages: list[AlertMessage] = []
         revisions = stages.windows.take_revisions()
-        self.revised_steps += len(revisions) // 2
+        self.revised = revisions[1::2]
+        self.revised_steps += len(self.revised)
         for outdated, new in zip(revisions[::2], revisions[1::2], strict=True):
             for part in (stages.limits, stages.silence, stages.stuck):
                 messages += part.revise(new, now_us)

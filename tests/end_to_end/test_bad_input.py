@@ -27,8 +27,7 @@ GOOD = {"entity": "harbour", "channel": "pm25", "time": (NOW - timedelta(minutes
 CONFIG = """
 kafka: {{bootstrap_servers: '{servers}', group: {group}}}
 outputs: {{alerts_topic: alerts, dead_letter_topic: letters}}
-checkpoints: {{directory: {folder}/checkpoints}}
-models: {{directory: {folder}/models}}
+state: {folder}
 streams:
   - name: air
     topics: [{topic}]

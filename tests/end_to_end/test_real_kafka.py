@@ -39,8 +39,7 @@ STOP_DEADLINE_S = 20
 CONFIG = """
 kafka: {{bootstrap_servers: '{servers}', group: plant}}
 outputs: {{scores_file: {folder}/scores.jsonl}}
-checkpoints: {{directory: {folder}/checkpoints}}
-models: {{directory: {folder}/models}}
+state: {folder}
 http: {{port: {port}}}
 shutdown_timeout: {deadline}s
 streams:

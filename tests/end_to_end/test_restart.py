@@ -30,8 +30,8 @@ kafka:
   group: of-{topic}
   settings: {{session_timeout_ms: 5000, heartbeat_interval_ms: 500}}  # it forgets members only by time
 outputs: {{alerts_topic: alerts-{topic}, scores_topic: scores-{topic}, dead_letter_topic: letters-{topic}}}
-checkpoints: {{directory: {folder}/checkpoints, every: {every}}}
-models: {{directory: {folder}/models}}
+state: {folder}
+checkpoints: {{every: {every}}}
 streams:
   - name: air
     topics: [{topic}]

@@ -17,8 +17,7 @@ from pipeline.exit_codes import CONFIG, OK, UNAVAILABLE, USAGE
 CONFIG_TEXT = """
 streams:
   - {{name: air, topics: [sensors.air], step: 10m, channels: [{{name: pm25}}]}}
-checkpoints: {{directory: {folder}/checkpoints}}
-models: {{directory: {folder}/models}}
+state: {folder}
 kafka: {{bootstrap_servers: '127.0.0.1:1'}}
 """
 BACKTEST = ["backtest", "--data", "d.csv", "--time", "t", "--channels", "a,b", "--step", "10m", "--out", "s.csv"]
@@ -149,7 +148,7 @@ def test_an_output_file_without_its_directory_is_found(tmp_path: Path) -> None:
     """Protects alerts from a path that cannot be."""
     outputs = f"outputs: {{alerts_file: {tmp_path}/none/alerts.jsonl, scores_file: '-'}}"
     findings = list(preflight.examine(loads(CONFIG_TEXT.format(folder=tmp_path) + outputs, {}), None))
-    assert [finding.code for finding in findings] == [OK, OK, UNAVAILABLE]
+    assert [finding.code for finding in findings] == [OK, OK, OK, OK, UNAVAILABLE]
     assert "there is no directory" in findings[-1].detail
 
 

@@ -181,6 +181,6 @@ def test_labels_move_the_bar_of_their_entity_alone_and_within_bounds() -> None:
     lookalikes = Lookalikes(2, 1000)
     assert np.all(lookalikes.bars(3, "abc".__getitem__, 50) == 1.0)
     lookalikes.take([false_alarm(SEEN)] * 50)
-    assert lookalikes.bars(2, "ab".__getitem__, 50).tolist() == [1.5, 1.0]  # type: ignore[union-attr]
-    assert lookalikes.bars(3, "abc".__getitem__, 50).tolist() == [1.5, 1.0, 1.0]  # type: ignore[union-attr]
+    assert lookalikes.bars(2, "ab".__getitem__, 50).tolist() == [1.5, 1.0]
+    assert lookalikes.bars(3, "abc".__getitem__, 50).tolist() == [1.5, 1.0, 1.0]
     assert np.all(lookalikes.bars(3, "abc".__getitem__, 100) == 1.0), "labels that have ended act no more"
