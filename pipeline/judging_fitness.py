@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from models.bootstrap import FEWEST_BLOCKS
 from models.manifest import StoredModel
 from pipeline.config_streams import StreamConfig
 from pipeline.durations import format_duration
@@ -28,7 +29,7 @@ def unfit(
     if champion is not None and champion.version == challenger.version:
         return f"{challenger.version} is in charge already"
     T = frames.values.shape[1]
-    fewest = max(FEWEST_STEPS, 4 * max(config.horizons))
+    fewest = fewest_steps(config)
     if holdout < fewest or T - holdout < fewest:
         return f"{holdout} held-out steps of {T} are too few to judge on; {fewest} are needed, and as many before them"
     targets = int(frames.learn[:, T - holdout :].sum())
@@ -39,6 +40,11 @@ def unfit(
         seen = format_duration(timedelta(microseconds=challenger.manifest.data_to_us - begins_us))
         return f"it was trained on the first {seen} of what it would be judged on"
     return None
+
+
+def fewest_steps(config: StreamConfig) -> int:
+    """Return how many held-out steps judging needs, and as many before them: fewer make too few blocks to compare."""
+    return max(FEWEST_STEPS, FEWEST_BLOCKS * 2 * max(config.horizons))
 
 
 def mismatch(config: StreamConfig, model: StoredModel) -> str | None:

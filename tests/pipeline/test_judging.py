@@ -9,8 +9,10 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
+from models.bootstrap import FEWEST_BLOCKS, block_length
 from models.manifest import StoredModel
 from pipeline.judging import ContenderScore, Judgement, judge
+from pipeline.judging_fitness import fewest_steps
 from pipeline.labels import LabelKind
 from tests.pipeline.judging_parts import HOLDOUT, SHOWN, STEPS, chaos, config, frames, label, stored, trained, untrained
 
@@ -144,6 +146,7 @@ def test_too_little_is_refused_with_the_numbers(good: StoredModel) -> None:
     early = stored(good.weights, "good", data_to_us=0)
     short = judge(config(), HISTORY, 20, early, None, [], seed=0)
     assert "20 held-out steps of 1100 are too few to judge on; 64 are needed" in short.reasons[0]
+    assert block_length(fewest_steps(config()), 24.0, 3) * FEWEST_BLOCKS <= fewest_steps(config())
     values = chaos()
     values[:, STEPS - 150 :] = np.nan
     values[0, -50:] = 1.0
