@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
@@ -221,7 +220,11 @@ class TrainingJobs:
         return Answer(True, stream, name)
 
     def _launch(self, folder: JobFolder, record: JobRecord, now_us: int) -> bool:
-        """Start the process of a job; return whether there is one. The record comes before it, its pid after."""
+        """Start the process of a job; return whether there is one.
+
+        The record comes before it. From then on it is the process's: it writes its pid, and so do not we, who could
+        overwrite its first words. Until it has, we remember, and a daemon that comes after us waits a while for it.
+        """
         record.phase, record.pid, record.pid_started, record.host = JobPhase.WAITING, None, None, self._watch.host
         record.started_us = record.updated_us = now_us
         folder.write(record)
@@ -233,9 +236,6 @@ class TrainingJobs:
         self._children[pid] = None
         memory = self._memories[folder.path] = self._watch.begin(record)
         memory.pid, memory.pid_started = pid, start_time(pid)
-        current = folder.read()
-        if current is not None and current.phase is JobPhase.WAITING and current.pid is None:
-            folder.write(replace(current, pid=pid, pid_started=memory.pid_started))
         return True
 
     def _end(self, folder: JobFolder, record: JobRecord, memory: Memory) -> None:

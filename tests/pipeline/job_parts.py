@@ -27,6 +27,7 @@ JOB = textwrap.dedent(
         (folder / "new").write_text(json.dumps(record))
         os.replace(folder / "new", folder / "job.json")
 
+    say()
     if mode == "crash":
         print("no space left", flush=True)
         sys.exit(1)
@@ -104,7 +105,7 @@ class Workshop:
             assert record is not None
             if record.phase.ended:
                 return True
-            if not is_alive(record.pid, record.pid_started):
+            if record.pid is not None and not is_alive(record.pid, record.pid_started):
                 self.pass_time(5.0)
             return False
 
@@ -112,6 +113,9 @@ class Workshop:
 
     def clear(self) -> None:
         """End what still runs, and wait until it is gone."""
+        deadline = time.monotonic() + 30.0
+        while any(r.pid is None and not r.phase.ended for r in self.records()) and time.monotonic() < deadline:
+            time.sleep(0.005)
         for record in self.records():
             if record.pid is not None and record.pid_started is not None:
                 send(record.pid, record.pid_started, signal.SIGKILL)
