@@ -15,7 +15,7 @@ from models.training_memory import MemoryNeed
 from models.training_options import TooLittleHistoryError
 from pipeline.config_streams import StreamConfig
 from pipeline.history import FrameArrays
-from pipeline.judging_fitness import FEWEST_STEPS
+from pipeline.judging_fitness import fewest_steps
 from pipeline.labels import Label, LabelKind
 
 MARGIN_STEPS = 3
@@ -107,7 +107,7 @@ def select(
 
 def fewest_held_out(config: StreamConfig) -> int:
     """Return the steps below which nothing can be judged."""
-    return max(FEWEST_STEPS, 4 * max(config.horizons))
+    return fewest_steps(config)
 
 
 def held_out_steps(config: StreamConfig, steps: int) -> int:
