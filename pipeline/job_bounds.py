@@ -101,11 +101,10 @@ def memory_watched(most_bytes: int, too_much: Callable[[int], None], look_s: flo
     closing = threading.Event()
 
     def watch() -> None:
-        while not closing.wait(look_s):
-            held = resident_bytes()
-            if held > most_bytes:
-                too_much(held)
+        while (held := resident_bytes()) <= most_bytes:
+            if closing.wait(look_s):
                 return
+        too_much(held)
 
     thread = threading.Thread(target=watch, name="job-memory", daemon=True)
     thread.start()

@@ -42,6 +42,8 @@ RANGE = "range.json"
 """In the job's folder: what it read, so that a later attempt reads the same although the history has grown."""
 TRAINING_SHARE = 0.8
 """Of the job's time, after which training ends with the best so far: judging takes time too."""
+REFUSED = "refused: "
+"""Reasons of a judgement that speak against begin so."""
 _MEMORY_SHARE = 0.8
 """Of what the process may take; the rest is for what the estimate does not know."""
 _PROCESS_BYTES = 400 * 2**20
@@ -255,7 +257,7 @@ class Work:
         self._log_judgement(version, judgement)
         self.books.phase(JobPhase.DECIDING)
         verdict = hearing.decide(judgement, against)
-        log.info("decided", stream=self.stream.name, version=version, action=str(verdict.action), why=verdict.reasons)
+        log.info("decided", stream=self.stream.name, version=version, action=str(verdict.action), why=_why(verdict))
         return verdict
 
     def _log_judgement(self, version: str, judgement: Judgement) -> None:
@@ -297,4 +299,11 @@ def _outcome(verdict: Verdict) -> str:
         Action.REFUSED: "not put in charge",
     }
     against = f" (judged against {verdict.judgement.against})" if verdict.judgement is not None else ""
-    return f"{words[verdict.action]}{against}: {'; '.join(verdict.reasons)}"
+    return f"{words[verdict.action]}{against}: {_why(verdict)}"
+
+
+def _why(verdict: Verdict) -> str:
+    """Return what decided it; all reasons are in the decision that the registry keeps."""
+    against = [reason for reason in verdict.reasons if reason.startswith(REFUSED)]
+    said = against if against and verdict.action is Action.REFUSED else verdict.reasons[:2]
+    return "; ".join(reason.removeprefix(REFUSED) for reason in said)
