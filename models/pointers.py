@@ -8,6 +8,7 @@ STREAM/barred/VERSION    why
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from models.manifest import RegistryError
@@ -77,8 +78,12 @@ class Pointers:
     def barred(self, stream: str) -> dict[str, str]:
         """Return who is barred, and why."""
         folder = f"{stream}/{BARRED}"
-        names = [name for name in self._files.names(folder) if NAME.fullmatch(name)]
-        return {name: self._files.read(f"{folder}/{name}").decode(errors="replace").strip() for name in names}
+        reasons = {}
+        for name in self._files.names(folder):
+            if NAME.fullmatch(name):
+                with suppress(FileNotFoundError):  # lifted just now
+                    reasons[name] = self._files.read(f"{folder}/{name}").decode(errors="replace").strip()
+        return reasons
 
     def bar(self, stream: str, version: str, reason: str) -> None:
         """Bar a version."""
