@@ -113,7 +113,10 @@ def _scheduling(
         return span is not None and span[1] - span[0] >= least_us[stream]
 
     schedules = [_schedule(s) for s in config.streams]
-    return Scheduling(schedules, jobs, registry, metrics, chores=[tidy], enough=enough)
+    try:
+        return Scheduling(schedules, jobs, registry, metrics, chores=[tidy], enough=enough)
+    except ValueError as error:
+        raise Misconfigured(f"retrain: {error}") from error
 
 
 def _schedule(stream: StreamConfig) -> StreamSchedule:

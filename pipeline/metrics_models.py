@@ -108,7 +108,10 @@ class ModelMetrics:
         self._progress.labels(stream).set(0)
 
     def job_ended(self, stream: str, outcome: str, ended_s: float) -> None:
-        """A job ended; ``outcome`` is "promoted", "refused", "shadowed", "kept", "failed", "hung" or "died"."""
+        """A job ended; ``outcome`` is "promoted", "refused", "shadowed", "kept", "failed", "hung" or "died".
+
+        Not having found history enough, or a better model, is no failure: training works.
+        """
         self._jobs.labels(stream, outcome).inc()
         if outcome not in ("failed", "hung", "died"):
             self._success.labels(stream).set(ended_s)
