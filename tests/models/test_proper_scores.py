@@ -27,10 +27,11 @@ def draws(count: int, seed: int = 0) -> Array:
 @pytest.mark.parametrize(("value", "middle", "spread"), [(0.0, 0.0, 1.0), (3.0, 1.0, 0.5), (-40.0, 2.0, 7.0)])
 def test_crps_is_the_integral_that_defines_it(value: float, middle: float, spread: float) -> None:
     """Protects the closed form: the squared distance of the forecast's distribution from the step at what came."""
-    grid = np.linspace(-4000.0, 4000.0, 4_000_001)
+    grid = np.linspace(-2000.0, 2000.0, 400_001)
     below = t4_below((grid - middle) / (T4_UNIT * spread))
-    integral = float(np.sum((below - (grid >= value)) ** 2) * (grid[1] - grid[0]))
-    assert float(crps(np.array(value), np.array(middle), np.array(spread))) == pytest.approx(integral, rel=1e-3)
+    width = float(grid[1] - grid[0])
+    integral = float(np.sum((below - (grid >= value)) ** 2)) * width
+    assert float(crps(np.array(value), np.array(middle), np.array(spread))) == pytest.approx(integral, abs=width)
 
 
 def test_the_law_is_the_one_that_the_spread_means() -> None:

@@ -22,7 +22,7 @@ from pipeline.labels import Label, LabelKind
 STEP0 = 490_000
 NAMES = ["east", "north", "south"]
 STEPS, HOLDOUT = 2_000, 400
-SHOWN = 900
+SHOWN = 1_100
 """The first of the steps that judging is shown; fewer steps, faster tests."""
 
 

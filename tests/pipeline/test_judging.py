@@ -145,7 +145,7 @@ def test_too_little_is_refused_with_the_numbers(good: StoredModel) -> None:
     """Protects from verdicts on nothing: too few steps, and too few values in enough steps."""
     early = stored(good.weights, "good", data_to_us=0)
     short = judge(config(), HISTORY, 20, early, None, [], seed=0)
-    assert "20 held-out steps of 1100 are too few to judge on; 64 are needed" in short.reasons[0]
+    assert "20 held-out steps of 900 are too few to judge on; 64 are needed" in short.reasons[0]
     assert block_length(fewest_steps(config()), 24.0, 3) * FEWEST_BLOCKS <= fewest_steps(config())
     values = chaos()
     values[:, STEPS - 150 :] = np.nan
