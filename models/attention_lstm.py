@@ -129,13 +129,13 @@ class AttentionLSTM(nn.Module):
         """
         B, T, _ = inputs.shape
         carry = self.cold(B) if carry is None else carry
-        zeros = torch.zeros(B, dtype=torch.int64, device=inputs.device)
-        step0 = zeros if step0 is None else step0
-        late = zeros if first is None else (first - step0).clamp(0, T)  # [B] rows before the entity is there
+        step0 = carry.age.new_zeros(B) if step0 is None else step0
+        late = None if first is None else (first - step0).clamp(0, T)  # [B] rows before the entity is there
         states, (h, c) = self._states(inputs, entity, carry, late)
-        rows = torch.arange(T, device=inputs.device)
-        age = carry.age[:, None] + (rows - late[:, None]).clamp(min=0)  # [B, T] steps done before each
-        if admit is not None:
+        rows = torch.arange(T, device=inputs.device).expand(B, T)
+        done = rows + 1 if late is None else (rows - late[:, None] + 1).clamp(min=0)  # [B, T] steps, this one included
+        age = carry.age[:, None] + (done - 1).clamp(min=0)  # [B, T] steps done before each
+        if admit is not None and late is not None:
             admit = torch.where(rows >= late[:, None], admit, -1)
         past = torch.cat([carry.past, states], dim=1)  # [B, P + T, H]
         extra, there = self._beside(past, states, carry, step0, age, neighbours, admit)
@@ -149,11 +149,11 @@ class AttentionLSTM(nn.Module):
         features = self.dropout(torch.cat([states, context], dim=2))
         out = self.head_out(gelu(self.head_in(features), approximate="tanh"))
         examples, held = self._examples_after(states, carry, admit)
-        after = Carry(h, c, past[:, T:], carry.age + T - late, examples, held)
+        after = Carry(h, c, past[:, T:], carry.age + done[:, -1], examples, held)
         return out.view(B, T, self.sizes.channels, self.sizes.horizons), after
 
     def _states(
-        self, inputs: Tensor, entity: Tensor | None, carry: Carry, late: Tensor
+        self, inputs: Tensor, entity: Tensor | None, carry: Carry, late: Tensor | None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Return [B, T, H] the states (zero before an entity joins) and the last h and c, [B, H] each."""
         B, T, _ = inputs.shape
@@ -161,7 +161,7 @@ class AttentionLSTM(nn.Module):
         if self.training:
             known = known * (torch.rand(B, device=known.device) >= UNKNOWN_SHARE)
         x = torch.cat([inputs, self.embedding(known)[:, None].expand(B, T, EMBEDDING)], dim=2)
-        if not bool((late > 0).any()):
+        if late is None or not bool((late > 0).any()):
             states, (h, c) = self.lstm(x, (carry.h[None], carry.c[None]))
             return states, (h[0], c[0])
         states, h, c = x.new_zeros(B, T, self.sizes.hidden), carry.h.clone(), carry.c.clone()

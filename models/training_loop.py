@@ -178,7 +178,7 @@ class Trainer:
             group["lr"] = rate
         self.optimiser.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(self.module.parameters(), options.clip)
+        nn.utils.clip_grad_norm_(self.module.parameters(), options.clip, foreach=True)
         self.optimiser.step()
         self.updates += 1
         keep = min(options.averaging, (1 + self.updates) / (10 + self.updates))  # short at first, as after Polyak

@@ -9,10 +9,12 @@ Legend: E entities, T steps, W window, B windows of a batch, C channels, N horiz
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import huber_loss
 
@@ -20,7 +22,6 @@ from models.attention_lstm import AttentionLSTM
 from models.sequences import Sequences
 from models.training_batches import spoil
 from models.training_curves import LossCurve, Stopwatch
-from models.training_devices import device_of, settled
 from models.training_measure import schedule
 from models.training_options import TrainingOptions
 from models.windowed import forward_windows
@@ -62,13 +63,12 @@ class WindowedTrainer:
         self.held_out_targets = int(self.mask[self.held_out].sum())
         self.curve = LossCurve(float(nothing.double().sum()) / self.held_out_targets)
 
-    def run(self, watch: Stopwatch, every: int) -> LossCurve:
-        """Train for all epochs; return the curve, with a point each ``every`` updates and at the end.
+    def points(self, every: int) -> Iterator[None]:
+        """Train for all epochs; pause at each point of the curve: after each ``every`` updates, and at the end.
 
-        Args:
-            watch: counts the seconds of training; paused while the held-out loss is reckoned.
-            every: updates between two points.
+        The curve counts the seconds of training only: neither those of evaluating nor those of a pause.
         """
+        watch = Stopwatch()
         per_window = float(self.mask[self.learned].float().sum()) / len(self.learned)
         for _ in range(self.options.epochs):
             self.module.train()
@@ -78,14 +78,17 @@ class WindowedTrainer:
                 self._update(self._loss(spoiled, rows))
                 self.curve.targets += round(per_window * len(rows))
                 if self.curve.updates % every == 0 or self.curve.updates == self.planned:
-                    self._note(watch)
-        return self.curve
+                    seconds = self._seconds(watch)
+                    with watch.paused():
+                        self.curve.add(seconds, self.evaluate())
+                        yield
+                        self.module.train()
 
-    def _rows(self, sequences: Sequences) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], ...]:
+    def _rows(self, sequences: Sequences) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Return the rows of [E·T] with targets before the held-out part, and those within it."""
         T = sequences.steps
         split = round(T * (1.0 - self.options.validation))
-        there = sequences.mask.any(axis=(2, 3))
+        there: NDArray[np.bool_] = np.any(sequences.mask, axis=(2, 3))
         there[:, : self.window - 1] = False  # those have no whole window
         before = there.copy()
         before[:, max(0, split - max(sequences.horizons)) :] = False  # their targets lie in the held-out part
@@ -118,19 +121,17 @@ class WindowedTrainer:
             group["lr"] = options.learning_rate * schedule(curve.updates / self.planned, options.warm_up)
         self.optimiser.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(self.module.parameters(), options.clip)
+        nn.utils.clip_grad_norm_(self.module.parameters(), options.clip, foreach=True)
         self.optimiser.step()
         curve.updates += 1
         keep = min(options.averaging, (1 + curve.updates) / (10 + curve.updates))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.module.parameters()), 1.0 - keep)
 
-    def _note(self, watch: Stopwatch) -> None:
+    def _seconds(self, watch: Stopwatch) -> float:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        seconds = watch()
-        with watch.paused():
-            self.curve.add(seconds, self.evaluate())
+        return watch()
 
     @torch.inference_mode()
     def evaluate(self) -> float:
@@ -142,22 +143,3 @@ class WindowedTrainer:
             losses = huber_loss(corrections, self.targets[rows], reduction="none") * self.mask[rows]
             total += float(losses.double().sum())
         return total / self.held_out_targets
-
-
-def train_on_windows(
-    module: AttentionLSTM, sequences: Sequences, options: TrainingOptions, batch: int, every: int
-) -> LossCurve:
-    """Train ``module`` on windows; return how its held-out loss fell.
-
-    Args:
-        module: new; trained in place.
-        sequences: of the whole history.
-        options: how to train.
-        batch: windows of an update.
-        every: updates between two points of the curve.
-    """
-    device = device_of(options.device)
-    with settled(options.threads, device):
-        torch.manual_seed(options.seed)
-        trainer = WindowedTrainer(module.to(device), sequences, options, batch, device)
-        return trainer.run(Stopwatch(), every)

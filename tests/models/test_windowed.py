@@ -11,12 +11,12 @@ import torch
 from models.attention_lstm import AttentionLSTM
 from models.features import input_width
 from models.sequences import Sequences
-from models.timed_training import train_on_sequences
 from models.training_curves import LossCurve, Stopwatch
 from models.training_options import TrainingOptions
+from models.training_race import RaceOptions, race, train_on_sequences, train_on_windows
 from models.weights import Sizes
 from models.windowed import forward_windows, recompute_window
-from models.windowed_training import WindowedTrainer, train_on_windows
+from models.windowed_training import WindowedTrainer
 from tests.models.networks import network
 
 torch.set_num_threads(1)
@@ -38,7 +38,6 @@ def series(steps: int = 400) -> Sequences:
 
 
 def small(window: int = 8) -> AttentionLSTM:
-    torch.manual_seed(0)
     return AttentionLSTM(Sizes(input_width(1), 1, 1, hidden=8, window=window, entities=2))
 
 
@@ -82,16 +81,15 @@ def test_both_trainers_are_judged_on_the_same_targets() -> None:
     """Protects the comparison: the loss of correcting nothing is the same, so the held-out targets are."""
     data = series()
     data.mask[0, 350:360] = False
-    windows = train_on_windows(small(), data, replace(OPTIONS, epochs=1), 64, 100)
-    sequences = train_on_sequences(small(), data, replace(OPTIONS, epochs=1))
+    windows = train_on_windows(small, data, replace(OPTIONS, epochs=1), 64, 1)
+    sequences = train_on_sequences(small, data, replace(OPTIONS, epochs=1))
     assert windows.baseline == pytest.approx(sequences.baseline, rel=1e-5)
 
 
 def test_both_trainers_learn_what_can_be_learned() -> None:
     """Protects from a race against a cripple: a window that knows all is enough to halve the loss."""
     data = series()
-    windows = train_on_windows(small(), data, OPTIONS, 32, 5)
-    sequences = train_on_sequences(small(), data, replace(OPTIONS, epochs=30))
+    sequences, windows = race(small, data, RaceOptions(replace(OPTIONS, epochs=30), OPTIONS, batch=32))
     for curve in (windows, sequences):
         assert curve.best < 0.5 * curve.baseline
         assert curve.seconds == sorted(curve.seconds)
@@ -106,8 +104,10 @@ def test_the_held_out_part_teaches_the_windows_nothing() -> None:
     changed.inputs[:, 320:] *= -1.0
     changed.targets[:, 319:] *= -3.0
     first, second = small(), small()
-    train_on_windows(first, data, replace(OPTIONS, epochs=1), 32, 100)
-    train_on_windows(second, changed, replace(OPTIONS, epochs=1), 32, 100)
+    second.load_state_dict(first.state_dict())
+    for module, history in ((first, data), (second, changed)):
+        torch.manual_seed(0)
+        list(WindowedTrainer(module, history, replace(OPTIONS, epochs=1), 32, torch.device("cpu")).points(100))
     for a, b in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(a, b)
 
