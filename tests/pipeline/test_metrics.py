@@ -177,7 +177,9 @@ def test_every_metric_described_is_exposed_and_the_other_way_round() -> None:
 
 def test_labels_are_never_about_an_entity() -> None:
     """Protects Prometheus from one series per sensor."""
-    allowed = {"stream", "topic", "partition", "reason", "kind", "tier", "phase", "stage", "version"}
+    allowed = {"stream", "topic", "partition", "reason", "kind", "tier", "phase", "stage", "version"} | {
+        "signal", "role", "outcome"
+    }  # fmt: skip
     for description in Metrics().describe():
         assert set(description.labels) <= allowed, description.name
 
