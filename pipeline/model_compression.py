@@ -122,11 +122,12 @@ def compare(
     for model, rate, loss in zip(models, rates, crps[1:], strict=True):
         size = stored_bytes(model.weights, model.manifest.kind)
         growth = loss / max(crps[1], 1e-12) - 1.0
-        measured.append(Measured(model.version, model.weights.sizes.hidden, size, rate, loss, growth))
+        kept = (crps[0] - loss) / (crps[0] - crps[1]) if crps[1] < crps[0] else None
+        measured.append(Measured(model.version, model.weights.sizes.hidden, size, rate, loss, growth, kept))
     if desk.args.keep:
-        judged = _judgement(desk.stream, original, scores, data)
         for i, made in enumerate(variants, 1):
             if measured[i].holds:
+                judged = _judgement(original, made.name, (scores[0], scores[1], scores[i + 1]), data.holdout)
                 about = replace(made.manifest, judgement=judged | {"compression": asdict(measured[i])})
                 measured[i] = replace(measured[i], version=desk.registry.save(made.weights, about))
     return measured, crps[0]
@@ -221,17 +222,28 @@ def _replay(stream: StreamConfig, material: Material, model: StoredModel | None,
 
 
 def _judgement(
-    stream: StreamConfig, original: StoredModel, scores: Sequence[ForecastScore], data: TrainingData
+    original: StoredModel, name: str, scores: tuple[ForecastScore, ForecastScore, ForecastScore], holdout: int
 ) -> dict[str, Any]:
-    """Return on what the variants were compared, for their manifests."""
-    end_us = (data.frames.step0 + data.frames.values.shape[1] - 1) * stream.step_us
+    """Return how a variant did, for its manifest, as a judgement against its original; there is no interval."""
+    linear, champion, own = scores
+    names = {"challenger": name, "champion": original.version, "linear": "linear"}
+    by_role = {"challenger": own, "champion": champion, "linear": linear}
     return {
-        "compared_with": original.version,
-        "compared_until_us": end_us,
-        "holdout_steps": data.holdout,
-        "targets": scores[0].targets,
-        "crps_linear": scores[0].crps,
-        "crps_original": scores[1].crps,
+        "against": original.version,
+        "holdout_steps": holdout,
+        "gain": 1.0 - own.crps / max(champion.crps, 1e-12),
+        "gain_over_linear": 1.0 - own.crps / max(linear.crps, 1e-12),
+        "contenders": {
+            role: {
+                "version": names[role],
+                "crps": score.crps,
+                "pinball": score.pinball,
+                "calibration_error": score.calibration_error,
+                "coverage_90": score.coverage_90,
+                "targets": score.targets,
+            }
+            for role, score in by_role.items()
+        },
     }
 
 

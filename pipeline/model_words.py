@@ -133,9 +133,11 @@ def _judged(entry: Entry) -> Iterator[Table | Text]:
 
 def judged_line(judged: Mapping[str, Any]) -> str:
     """Return the outcome of a judgement in one line."""
-    low, high = share(judged.get("gain_low")), share(judged.get("gain_high"))
+    interval = ""
+    if judged.get("gain_low") is not None:
+        interval = f" (95 %: {share(judged.get('gain_low'))} to {share(judged.get('gain_high'))})"
     return (
-        f"{share(judged.get('gain'))} (95 %: {low} to {high}) against {judged.get('against', 'linear')},"
+        f"{share(judged.get('gain'))}{interval} against {judged.get('against', 'linear')},"
         f" {share(judged.get('gain_over_linear'))} against the linear forecast, on {judged.get('holdout_steps')} steps"
     )
 

@@ -16,6 +16,7 @@ from pipeline import cli
 from pipeline.exit_codes import DATA, OK, USAGE
 from pipeline.history import HistoryStore
 from pipeline.model_compression import kinds_of, losses
+from pipeline.model_shelf import look_at
 from tests.pipeline.histories import part_of
 from tests.pipeline.judging_parts import HOLDOUT, NAMES, STEP0, STEPS, chaos, config, frames, stored, trained, untrained
 
@@ -78,6 +79,11 @@ def test_smaller_versions_are_measured_beside_the_original(
         assert (kept.manifest.kind, kept.manifest.parent) == (kind, version)
         assert kept.manifest.judgement["compression"]["crps"] == each["crps"]
         assert registry.size("s", each["version"]) == each["size_bytes"]
+        listed = look_at(registry, "s").entry(each["version"])
+        assert listed.crps == each["crps"]
+        assert listed.over_champion == pytest.approx(-each["growth"])
+    assert original["gain_kept"] == 1.0
+    assert student["gain_kept"] < half["gain_kept"]
     assert student["version"] is None
     assert len(registry.versions("s")) == 3
     assert registry.champion_version("s") == version
