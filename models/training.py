@@ -8,7 +8,8 @@ tensors with ``detach()``; ``module.cold(B)`` makes one for B sequences.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -57,6 +58,7 @@ def train(
         TooLittleHistoryError: if there are too few targets before or after the split.
         TrainingInterrupted: if the limits told it to stop.
         TrainingDivergedError: if no epoch gave a finite loss.
+        MemoryError: if the device has not enough of it.
     """
     split = round(sequences.steps * (1.0 - options.validation))
     known = int(sequences.mask[:, : max(0, split - max(sequences.horizons))].sum())
@@ -64,7 +66,7 @@ def train(
         size = f"{sequences.steps} steps of {len(sequences.names)} entities"
         raise TooLittleHistoryError(f"{size} hold {known} targets to learn from")
     device = device_of(options.device)
-    with settled(options.threads, device):
+    with settled(options.threads, device), _memory_told(device):
         torch.manual_seed(options.seed)
         module = flatten(make().to(device))
         limits = Limits() if limits is None else limits
@@ -73,6 +75,17 @@ def train(
     if trainer.best is None:
         raise TrainingDivergedError(f"the loss was not finite within {len(trainer.validation_losses)} epochs")
     return trainer.best.eval().to("cpu"), _report(trainer, known)
+
+
+@contextmanager
+def _memory_told(device: torch.device) -> Iterator[None]:
+    """Turn what torch raises for want of memory into MemoryError; on a CPU it is a RuntimeError like any other."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise MemoryError(f"{device.type}: {error}") from error
+        raise
 
 
 def _report(trainer: Trainer, targets: int) -> TrainingReport:

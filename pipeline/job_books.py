@@ -19,7 +19,8 @@ log = structlog.get_logger("vedette.training_job")
 
 BEAT_S = 20.0
 """A sign of life at least so often; thirty seconds are promised."""
-_LEAST_CPU_S = 0.001
+_LEAST_CPU_S = 0.01
+"""Of the working thread, between two signs of life."""
 
 
 class JobBooks:
@@ -49,7 +50,7 @@ class JobBooks:
         self._clock = time.pthread_getcpuclockid(threading.get_ident())
         self._cpu_s = time.clock_gettime(self._clock)
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="job-heartbeat", daemon=True)
+        self._thread = threading.Thread(target=self._beats, name="job-heartbeat", daemon=True)
 
     def begin(self) -> None:
         """Say that this process is at it."""
@@ -114,14 +115,21 @@ class JobBooks:
         except Exception as error:
             log.warning("loss curves cannot be written", job=self.record.id, error=str(error))
 
-    def _beat(self) -> None:
-        """Sign while the working thread works: one that is stuck uses no processor, and must be found out."""
+    def beat(self) -> bool:
+        """Sign if the working thread works, and return whether: one that is stuck uses no processor, and must be found.
+
+        Never raises for what the disk refuses.
+        """
+        cpu_s = time.clock_gettime(self._clock)
+        if cpu_s - self._cpu_s < _LEAST_CPU_S:
+            return False
+        self._cpu_s = cpu_s
+        try:
+            self.change()
+        except OSError as error:
+            log.warning("the job's record cannot be written", job=self.record.id, error=str(error))
+        return True
+
+    def _beats(self) -> None:
         while not self._closing.wait(self._beat_s):
-            cpu_s = time.clock_gettime(self._clock)
-            if cpu_s - self._cpu_s < _LEAST_CPU_S:
-                continue
-            self._cpu_s = cpu_s
-            try:
-                self.change()
-            except OSError as error:
-                log.warning("the job's record cannot be written", job=self.record.id, error=str(error))
+            self.beat()

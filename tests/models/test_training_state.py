@@ -109,6 +109,22 @@ def test_a_training_that_diverges_says_so() -> None:
         train(maker(), broken, FOUR)
 
 
+def test_too_little_memory_is_told_as_such() -> None:
+    """Protects from "a defect of ours": what torch's allocator refuses is a MemoryError, and nothing else is."""
+
+    def greedy() -> torch.nn.Module:
+        return torch.nn.Linear(1 << 30, 1 << 25)  # 2^57 bytes
+
+    with pytest.raises(MemoryError, match="cpu: "):
+        train(greedy, sequences(200), FOUR)
+
+    def wrong() -> torch.nn.Module:
+        raise RuntimeError("something else")
+
+    with pytest.raises(RuntimeError, match="something else"):
+        train(wrong, sequences(200), FOUR)
+
+
 def test_half_precision_learns_the_same() -> None:
     """Protects trainings on a GPU, which run in bf16: forward and backward pass work, and the loss falls alike."""
     _, whole = trained(sequences(), epochs=6)

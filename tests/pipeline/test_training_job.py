@@ -25,6 +25,7 @@ from connectors.alert_store_rows import IncidentRow
 from models.registry import LINEAR, Action, Registry
 from models.training_state import STATE
 from pipeline import training_work
+from pipeline.health import GUARD
 from pipeline.job_books import JobBooks
 from pipeline.job_bounds import only_one
 from pipeline.job_record import CHECKPOINT, EVENTS, JobPhase, JobReason, JobRecord
@@ -399,7 +400,7 @@ class Daemon(BaseHTTPRequestHandler):
     asked: list[str]
 
     def do_POST(self) -> None:
-        type(self).asked.append(self.path)
+        type(self).asked.append(f"{self.path} {self.headers[GUARD]}")
         status, body = self.answer
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
@@ -434,7 +435,7 @@ def test_now_asks_the_daemon(
         finally:
             server.shutdown()
             thread.join()
-    assert handler.asked == ["/api/train?stream=air"]  # type: ignore[attr-defined]
+    assert handler.asked == ["/api/train?stream=air 1"]  # type: ignore[attr-defined]
     assert said in capsys.readouterr().err
 
 
