@@ -11,7 +11,10 @@ from typing import NoReturn, TypeAlias
 from pipeline.durations import BUDGET_ALLOWED, DURATION_ALLOWED, parse_budget, parse_duration
 from pipeline.exit_codes import CONFIG, OK, SOFTWARE, USAGE
 
-_EXIT_CODES = "exit codes: 0 ok, 64 wrong usage, 69 something outside is away, 70 a defect of ours, 78 wrong config"
+_EXIT_CODES = (
+    "exit codes: 0 ok, 64 wrong usage, 65 unusable or too little data, 69 something outside is away, 70 a defect of\n"
+    "ours, 71 too little memory, 75 interrupted: run it again, 78 wrong config"
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -199,7 +202,7 @@ def _add_history(commands: Commands) -> None:
         command.add_argument("--config", required=True, metavar="FILE", help="the YAML file that says everything")
         return command
 
-    listing = add("list", "show what is kept, by stream and day")
+    listing = add("list", "show what is kept of each stream (its days with --json)")
     listing.add_argument("--json", action="store_true", help="print JSON instead of a table")
     add("compact", "merge the parts of days that are over, and remove days beyond the retention")
 
