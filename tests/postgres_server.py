@@ -55,12 +55,17 @@ class PostgresServer:
         """Stop it at once, connections or not."""
         self._run("pg_ctl", "-D", str(self._data), "-w", "-m", "immediate", "stop")
 
-    def fresh(self, options: str = "") -> str:
-        """Return the URL of a new, empty database."""
+    def fresh(self) -> str:
+        """Return the URL of a new, empty schema: a database of its own is a thousand files."""
         name = f"test_{next(_names)}"
-        with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name} {options}".encode())
-        return self._url(name).replace("postgresql://", "postgresql+psycopg://")
+        self._do(f"CREATE SCHEMA {name}")
+        return f"{self._url('postgres')}&options={quote(f'-csearch_path={name}', safe='')}"
+
+    def database(self, options: str) -> str:
+        """Return the URL of a new, empty database with these options."""
+        name = f"test_{next(_names)}"
+        self._do(f"CREATE DATABASE {name} {options}")
+        return self._url(name)
 
     def close(self) -> None:
         """Stop it and remove all it had."""
@@ -70,7 +75,12 @@ class PostgresServer:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _url(self, name: str) -> str:
-        return f"postgresql://vedette@/{name}?host={quote(str(self.folder), safe='')}"
+        return f"postgresql+psycopg://vedette@/{name}?host={quote(str(self.folder), safe='')}"
+
+    def _do(self, statement: str) -> None:
+        url = self._url("postgres").replace("+psycopg", "")
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(statement.encode())
 
     def _run(self, tool: str, *arguments: str) -> None:
         command = [str(self._tools / tool), *arguments]

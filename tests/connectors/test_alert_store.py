@@ -14,13 +14,16 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import text
 
 from connectors import alert_store_engine
 from connectors.alert_store import AlertStore
+from connectors.alert_store_engine import Database
 from connectors.alert_store_rows import IncidentQuery, LabelRow
 from connectors.alert_store_tables import escaped, unescaped
 from connectors.errors import Misconfigured, StoreRefused, StoreUnavailable
 from tests.connectors.alert_rows import HOSTILE, LARGEST, number, row
+from tests.kafka_broker import until
 from tests.postgres_server import PostgresServer
 
 ANYTHING = st.text(st.characters(exclude_categories=()))
@@ -93,20 +96,21 @@ def test_the_newest_context_counts(store: AlertStore) -> None:
 
 def test_any_text_is_stored(store: AlertStore) -> None:
     """Protects from sensors whose names PostgreSQL, UTF-8 or SQL cannot bear."""
-    for n, text in enumerate(HOSTILE):
-        hostile = row(n, stream=text, entity=text, name=text, site=text, reason=text, explanation={text: [text]})
+    for n, any_text in enumerate(HOSTILE):
+        names = dict.fromkeys(("stream", "entity", "name", "site", "reason"), any_text)
+        hostile = row(n, explanation={any_text: [any_text]}, **names)
         store.keep([hostile])
-        assert store.incidents(IncidentQuery(stream=text, entity=text)) == [replace(hostile, body="")]
-        label = store.label(number(n), "true", text, None, text, 5)
+        assert store.incidents(IncidentQuery(stream=any_text, entity=any_text)) == [replace(hostile, body="")]
+        label = store.label(number(n), "true", any_text, None, any_text, 5)
         assert label is not None
-        assert (label.reason, label.author, label.entity) == (text, text, text)
+        assert (label.reason, label.author, label.entity) == (any_text, any_text, any_text)
 
 
 @given(ANYTHING)
-def test_escaping_loses_nothing(text: str) -> None:
+def test_escaping_loses_nothing(said: str) -> None:
     """Protects every text from being another one when it comes back; what is stored is always valid UTF-8."""
-    assert unescaped(escaped(text)) == text
-    assert b"\x00" not in escaped(text).encode()
+    assert unescaped(escaped(said)) == said
+    assert b"\x00" not in escaped(said).encode()
 
 
 def test_times_reach_as_far_as_the_arrays(store: AlertStore) -> None:
@@ -271,6 +275,25 @@ def test_followers_miss_nothing_while_many_write(url: str) -> None:
     assert sum(label.withdrawn_us is None for label in everything) == 3
     for each in stores:
         each.close()
+
+
+def test_a_label_waits_for_whoever_changes_its_incident(postgres: PostgresServer) -> None:
+    """Protects followers from a label that never learns how its incident went on: SQLite's writers wait anyway."""
+    url = postgres.fresh()
+    store, keeper = AlertStore(url), Database(url)
+    store.keep([row()])
+    waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+    with ThreadPoolExecutor(1) as pool:
+        with keeper.writing() as keeping, keeper.reading() as watching:
+            keeping.execute(text("UPDATE incidents SET resolved_us = 77"))
+            labelling = pool.submit(store.label, number(1), "true", "", None, "kim", 10)
+            until(lambda: labelling.done() or watching.execute(waiting).scalar_one() > 0)
+            assert not labelling.done()
+        label = labelling.result()
+    assert label is not None
+    assert label.resolved_us == 77
+    keeper.close()
+    store.close()
 
 
 def test_a_locked_file_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,7 +134,7 @@ def test_a_shared_server_may_hold_other_tables(postgres: PostgresServer) -> None
 
 def test_a_server_database_that_cannot_hold_our_text_is_refused(postgres: PostgresServer) -> None:
     """Protects from finding out with the first ümlaut."""
-    store = AlertStore(postgres.fresh("ENCODING 'SQL_ASCII' TEMPLATE template0"))
+    store = AlertStore(postgres.database("ENCODING 'SQL_ASCII' TEMPLATE template0"))
     with pytest.raises(Misconfigured, match="ENCODING 'UTF8'"):
         store.keep([row()])
     store.close()

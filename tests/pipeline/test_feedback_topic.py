@@ -139,13 +139,15 @@ def test_what_is_no_label_is_left_behind(store: FailingStore, clock: Clock, bad:
 
 
 def test_a_label_waits_for_its_incident(store: FailingStore, clock: Clock) -> None:
-    """Protects a label that is faster than its alert; the later one for the same incident stays the later one."""
-    source = MemorySource([block([feedback(0), feedback(7), feedback(1), feedback(7, "true")])])
+    """Protects a label that is faster than its alert; a later one for the same incident waits behind it."""
+    source = MemorySource([block([feedback(0), feedback(7), feedback(1)]), block([feedback(7, "true")], first=3)])
     topic = topic_over(source, store, clock)
     topic.turn()
     assert acting(store) == {id_of(0): "false_alarm", id_of(1): "false_alarm"}
     assert committed(source) == 1, "a restart has to read it again"
     store.keep([incident_row(message(7))])
+    topic.turn()
+    assert committed(source) == 1
     clock.pause(5.0)
     topic.turn()
     assert acting(store)[id_of(7)] == "true"
