@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -97,8 +98,8 @@ def test_the_newest_context_counts(store: AlertStore) -> None:
 def test_any_text_is_stored(store: AlertStore) -> None:
     """Protects from sensors whose names PostgreSQL, UTF-8 or SQL cannot bear."""
     for n, any_text in enumerate(HOSTILE):
-        names = dict.fromkeys(("stream", "entity", "name", "site", "reason"), any_text)
-        hostile = row(n, explanation={any_text: [any_text]}, **names)
+        names: dict[str, Any] = dict.fromkeys(("stream", "entity", "name", "site", "reason"), any_text)
+        hostile = row(n, 0, explanation={any_text: [any_text]}, **names)
         store.keep([hostile])
         assert store.incidents(IncidentQuery(stream=any_text, entity=any_text)) == [replace(hostile, body="")]
         label = store.label(number(n), "true", any_text, None, any_text, 5)
