@@ -137,6 +137,7 @@ class Daemon:
             self.housekeeping.said(messages + warnings)
             self.metrics.stepped(stream, frames, detection, messages + warnings)
         news = stream.revise(self.now_us()) + stream.watch_data(self.now_us())
+        self.housekeeping.boundary(stream)
         self.housekeeping.revised(stream, stream.revised)
         self.outputs.alerts(news)
         self.housekeeping.said(news)

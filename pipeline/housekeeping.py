@@ -70,6 +70,8 @@ class Housekeeping:
         self.models = models
         self.scheduling = scheduling
         self._drift = dict(drift or {})
+        self._forecaster: dict[str, str] = {}
+        """Stream to the version whose errors are watched for drift."""
         self._labels: Mapping[str, tuple[Label, ...]] | None = None
 
     # ---- life ----
@@ -105,15 +107,26 @@ class Housekeeping:
             self.history.add(stream.name, stream.entities, frames, stream.level(n), detection.score)
         watch = self._drift.get(stream.name)
         if watch is not None and self.scheduling is not None:
-            error = (frames.values - expected.values) / expected.spread
-            drifted = watch.update(
-                summarise_scores(detection.score, detection.warming), summarise_residuals(error[~detection.warming])
-            )
-            if drifted:
-                log.info("drift", stream=stream.name, signals=sorted(drifted), step=frames.step)
-                self.scheduling.drift(stream.name, drifted)
+            self._watch_for_drift(watch, self.scheduling, stream, frames, expected, detection)
         if self.models is not None:
             self.models.turn(stream)
+
+    def _watch_for_drift(
+        self, watch: DriftWatch, scheduling: Scheduling, stream: Stream, frames: Frames, expected: Expected,
+        detection: Detection,
+    ) -> None:  # fmt: skip
+        version = stream.predictor.model_version
+        if self._forecaster.setdefault(stream.name, version) != version:
+            # Its errors are others than those of the one before it: that is a swap, and no drift to train on.
+            self._forecaster[stream.name] = version
+            watch.start_anew()
+        error = (frames.values - expected.values) / expected.spread
+        drifted = watch.update(
+            summarise_scores(detection.score, detection.warming), summarise_residuals(error[~detection.warming])
+        )
+        if drifted:
+            log.info("drift", stream=stream.name, signals=sorted(drifted), step=frames.step)
+            scheduling.drift(stream.name, drifted)
 
     def revised(self, stream: Stream, frames: Sequence[Frames]) -> None:
         """Late readings changed these closed frames."""
