@@ -274,16 +274,18 @@ class AttentionLSTM(nn.Module):
         return copies[:, : b * (W + b - 1)].view(len(bias), b, W + b - 1)
 
     def _mask(self, there: Tensor, age: Tensor) -> Tensor | None:
-        """Return [B, b, S + X] which memories there are; None if the band alone says it all.
+        """Return [B or 1, b, S + X] which memories there are; None if the band alone says it all.
 
         Args:
             there: [B, b, X] which memories beside the recent ones there are.
             age: [B, b] steps done before each.
         """
         W, b, X = self.sizes.window, there.shape[1], there.shape[2]
-        grown = not X and self._sees_all and age.device.type == "cpu" and int(age.min()) >= W  # a GPU would wait here
-        if grown:
-            return None
+        if not X and age.device.type == "cpu":  # a GPU would wait for these answers longer than they save
+            if self._sees_all and int(age.min()) >= W:
+                return None
+            if bool((age == age[:1]).all()):
+                age, there = age[:1], there[:1]
         shift = torch.arange(b, device=age.device)[:, None] - torch.arange(W + b - 1, device=age.device)
         lag = W + shift  # [b, S]
         visible = self.program_bias > -torch.inf
