@@ -103,6 +103,11 @@ class DriftWatch:
         ]
         return frozenset(drifted)
 
+    def start_anew(self) -> None:
+        """Learn anew what is normal: another forecaster is in charge, whose errors are not those of the one before."""
+        for signal in self._signals.values():
+            signal.begin()
+
 
 @dataclass(slots=True)
 class _Profile:
@@ -177,9 +182,9 @@ class _Signal:
         self._learn_blocks = learn_blocks
         self._sum, self._count, self._step = 0.0, 0, 0
         self._blocks = 0
-        self._begin()
+        self.begin()
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         """Forget everything but the part of the season."""
         self._profile = _Profile(self._season_s, [0.0] * self._bins, [0] * self._bins) if self._season_s else None
         self._whitener = _Whitener(self._learn_blocks)
@@ -216,5 +221,5 @@ class _Signal:
         self._page.update(white)
         drifted = bool(self._adwin.drift_detected or self._page.drift_detected)
         if drifted:
-            self._begin()
+            self.begin()
         return drifted

@@ -108,6 +108,17 @@ def test_a_restart_forgets_and_learns_anew() -> None:
     assert told(values[3100:])[0] < 2900 + DAY
 
 
+def test_another_forecaster_is_no_drift_and_hides_none_for_long() -> None:
+    """Protects from a training after every swap, whose errors differ from those before it; and what comes later."""
+    noise = independent(np.random.default_rng(4), 30 * DAY)
+    noise[10 * DAY :] -= 3.0
+    watch = DriftWatch(STEP_S)
+    before = told(noise[: 10 * DAY], watch)
+    watch.start_anew()
+    assert before + told(noise[10 * DAY : 20 * DAY], watch) == []
+    assert told(noise[20 * DAY :] + 3.0, watch) != []
+
+
 def test_steps_longer_than_a_block_and_seasons_that_do_not_fit() -> None:
     """Protects streams of days, and of steps that no day is a multiple of."""
     values = independent(np.random.default_rng(9), 600)
