@@ -108,6 +108,10 @@ class Housekeeping:
         watch = self._drift.get(stream.name)
         if watch is not None and self.scheduling is not None:
             self._watch_for_drift(watch, self.scheduling, stream, frames, expected, detection)
+        self.boundary(stream)
+
+    def boundary(self, stream: Stream) -> None:
+        """No step is under way: let in the network that is ready, also where no readings come."""
         if self.models is not None:
             self.models.turn(stream)
 
