@@ -33,6 +33,7 @@ def main(args: argparse.Namespace) -> int:
         "restore": bench_restore,
         "kafka": bench_kafka,
         "detection": bench_detection,
+        "train": bench_train,
     }
     if args.name == "kafka" and "KAFKA_HOME" not in os.environ:
         _say("bench kafka needs a Kafka: set KAFKA_HOME to the folder of an unpacked Apache Kafka")
@@ -193,3 +194,10 @@ def bench_detection(args: argparse.Namespace) -> dict[str, Any]:
     from pipeline.bench_detection import detection
 
     return detection(Path(args.data), ("nab", "gecco2018"), 0, _say)
+
+
+def bench_train(args: argparse.Namespace) -> dict[str, Any]:
+    """Race training on sequences against training on windows, and score beside a training."""
+    from pipeline.bench_train import bench_train as run
+
+    return run(args, _say)

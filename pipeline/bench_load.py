@@ -69,19 +69,22 @@ class Load:
                 values[step - first] = 20.0 + x
         return values
 
-    def blocks(self, steps: int, off: bool = False) -> list[RecordBlock]:
-        """Return blocks of JSON readings, one a tick of ten seconds; ``off``: in each step one entity is far off."""
+    def blocks(self, steps: int, off: bool = False, first: int = 0) -> list[RecordBlock]:
+        """Return blocks of JSON readings, one a tick of ten seconds, from the ``first`` step after the warm-up on.
+
+        ``off``: in each step one entity is far off.
+        """
         ticks = STEP_US // TICK_US
-        rng = np.random.default_rng(3)
-        values = np.repeat(self.values(WARM_STEPS, steps), ticks, axis=0)
+        rng = np.random.default_rng(3 + first)
+        values = np.repeat(self.values(WARM_STEPS + first, steps), ticks, axis=0)
         values += rng.normal(0.0, 0.5, values.shape)
         if off:
             for step in range(steps):
                 values[step * ticks : (step + 1) * ticks, (step * 37) % self.entities] += 40.0
-        offset = 0
+        offset = first * ticks * self.entities * self.channels
         blocks = []
         for tick in range(steps * ticks):
-            time_us = START_STEP * STEP_US + (tick + 1) * TICK_US
+            time_us = (START_STEP + first) * STEP_US + (tick + 1) * TICK_US
             stamp = np.datetime_as_string(np.datetime64(time_us, "us").astype("datetime64[s]")) + "Z"
             records = [
                 b'{"entity":"station-%05d","channel":"%s","time":"%s","value":%.2f,"unit":"%s","quality":"good"}'
