@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -62,6 +63,11 @@ class Decision:
     def concerns(self, version: str) -> bool:
         """Return whether ``version`` came, stayed or went by it."""
         return version in (self.version, self.champion_before)
+
+    def is_again(self, other: Decision) -> bool:
+        """Return whether ``other`` is to do the same, from where things stood when this was to be done."""
+        same = (self.action, self.version, self.champion_before)
+        return same == (other.action, other.version, other.champion_before)
 
     def to_json(self) -> dict[str, Any]:
         """Return what JSON can hold; NaN in the evidence becomes null."""
@@ -134,6 +140,19 @@ class DecisionFiles:
         number = int(names[-1].partition("-")[0]) + 1 if names else 1
         name = f"{number:08d}-{decision.time.astimezone(UTC):%Y%m%dT%H%M%S}-{decision.action}.json"
         self._files.put(f"{stream}/{DECISIONS}/{name}", decision.to_bytes())
+
+    def add_once(self, stream: str, decision: Decision) -> None:
+        """As ``add``, in place of the newest if that says the same: who wrote it was killed before it was carried out.
+
+        Only where it cannot have been carried out, and only under the lock; raises as ``add`` does.
+        """
+        names = self._names(stream)
+        if names and names[-1].endswith(f"-{decision.action}.json"):
+            path = f"{stream}/{DECISIONS}/{names[-1]}"
+            with suppress(ValueError):
+                if Decision.from_bytes(self._files.read(path)).is_again(decision):
+                    self._files.remove(path)
+        self.add(stream, decision)
 
     def champions_before(self, stream: str) -> dict[str, str | None]:
         """Return, for each version that was ever promoted, who was in charge before; the newest promotion counts."""

@@ -61,6 +61,14 @@ class Pointers:
             raise RegistryError(f"{stream}/{CHALLENGER} is damaged: it does not say since when") from error
         return lines[0], since if since.tzinfo is not None else since.replace(tzinfo=UTC)
 
+    def challenger_if_known(self, stream: str) -> str | None:
+        """Return who is in shadow; None if nobody, or if the file is damaged."""
+        try:
+            there = self.challenger(stream)
+        except RegistryError:
+            return None
+        return None if there is None else there[0]
+
     def challenge(self, stream: str, version: str, since: datetime) -> None:
         """Put a version in shadow."""
         self._files.put(f"{stream}/{CHALLENGER}", f"{version}\n{since.astimezone(UTC).isoformat()}\n".encode())

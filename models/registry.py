@@ -182,14 +182,16 @@ class Registry:
             if version in (before, LINEAR):
                 raise RegistryError(f"{version} cannot be the challenger of {stream!r}: it is in charge, or no version")
             decision = decision or Decision(self._now(), Action.SHADOWED, version, None, ())
-            self._record(stream, replace(decision, version=version, champion_before=before))
+            is_there = self._pointers.challenger_if_known(stream) == version
+            self._record(stream, replace(decision, version=version, champion_before=before), anew=is_there)
             self._pointers.challenge(stream, version, decision.time)
 
     def dismiss(self, stream: str, decision: Decision | None = None) -> None:
         """Have no challenger any more; nothing happens where there is none, but that ``decision`` is recorded."""
         with self._changing(stream, f"dismiss the challenger of {stream!r}"):
             if decision is not None:
-                self._record(stream, decision)
+                is_gone = self._pointers.challenger_if_known(stream) != decision.version
+                self._record(stream, decision, anew=is_gone)
             self._pointers.dismiss(stream)
 
     def rollback(self, stream: str, *, to: str | None = None, reason: str, by: str, only_if: str | None = None) -> str:
@@ -312,16 +314,20 @@ class Registry:
         return why is not None
 
     def _take_charge(self, stream: str, decision: Decision, lifts: bool) -> None:
-        """Record who takes charge and why, then let it; killed between, the record tells of an attempt."""
-        self._record(stream, decision)
+        """Record who takes charge and why, then let it.
+
+        Killed between, the record tells of an attempt; it gives way to that of the next one to do the same.
+        """
+        self._record(stream, decision, anew=decision.version == decision.champion_before)
         self._pointers.crown(stream, decision.version)
         self._pointers.dismiss(stream, only=decision.version)
         if lifts:
             self._pointers.lift(stream, decision.version)
 
-    def _record(self, stream: str, decision: Decision) -> None:
+    def _record(self, stream: str, decision: Decision, anew: bool = True) -> None:
+        """Record a decision; not ``anew``: one that says the same can only be an attempt that was killed."""
         try:
-            self._decisions.add(stream, decision)
+            (self._decisions.add if anew else self._decisions.add_once)(stream, decision)
         except TypeError as error:
             raise RegistryError(f"cannot record a decision about {stream!r}: {error}") from error
 

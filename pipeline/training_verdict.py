@@ -27,6 +27,11 @@ from pipeline.labels import Label
 
 log = structlog.get_logger("vedette.training_job")
 
+IN_CHARGE = ("it is in charge already",)
+"""Why nothing is decided."""
+JOB = "job"
+"""In a decision's evidence, beside the judgement: the job that made it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -51,6 +56,8 @@ class Hearing:
     """Whether it may take charge, or run in shadow, if it is better."""
     seed: int
     now: Callable[[], datetime]
+    job: str = ""
+    """Whose hearing it is; kept with the decision, so that a later attempt of the job knows its own."""
 
     @property
     def stream(self) -> str:
@@ -58,10 +65,24 @@ class Hearing:
         return self.config.name
 
     def settled(self) -> Verdict | None:
-        """Return what was decided before, by an earlier attempt of this job or by a person; None if nothing was."""
-        if self.version == self.registry.champion_version(self.stream):
-            return Verdict(Action.PROMOTED, ("it is in charge already",))
-        return None
+        """Return what was decided before, by an earlier attempt of this job or by a person; None if nothing was.
+
+        What an attempt has put on record and was killed before it was carried out counts for nothing.
+        """
+        in_charge = self.version == self.registry.champion_version(self.stream)
+        in_shadow = self.version == self.registry.challenger_version(self.stream)
+        so = {Action.PROMOTED: in_charge, Action.SHADOWED: in_shadow, Action.REFUSED: not (in_charge or in_shadow)}
+        decided = self._decided()
+        if decided is not None and so.get(decided.action, not in_charge):
+            return Verdict(decided.action, decided.reasons)
+        return Verdict(Action.PROMOTED, IN_CHARGE) if in_charge else None
+
+    def _decided(self) -> Decision | None:
+        """Return what an earlier attempt of this job decided, the newest first."""
+        if not self.job:
+            return None
+        mine = (d for d in reversed(self.registry.decisions(self.stream)) if d.evidence.get(JOB) == self.job)
+        return next((decision for decision in mine if decision.version == self.version), None)
 
     def judge(self, progress: Callable[[str, float], None]) -> tuple[Judgement, str | EllipsisType | None]:
         """Return the judgement, and who was in charge then (Ellipsis: it could not be read).
@@ -137,5 +158,5 @@ class Hearing:
         self, action: Action, reasons: tuple[str, ...], judgement: Judgement, against: str | EllipsisType | None
     ) -> Decision:
         before = against if isinstance(against, str) else None
-        evidence: dict[str, Any] = judgement.to_json()
+        evidence: dict[str, Any] = judgement.to_json() | {JOB: self.job}
         return Decision(self.now(), action, self.version, before, reasons, evidence, "job")

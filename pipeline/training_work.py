@@ -34,7 +34,7 @@ from pipeline.judging import Judgement
 from pipeline.labels import Label
 from pipeline.retraining import architecture_of, named_neighbours, options_of
 from pipeline.training_data import TrainingData, excluded, select
-from pipeline.training_verdict import Hearing, Verdict
+from pipeline.training_verdict import IN_CHARGE, Hearing, Verdict
 
 log = structlog.get_logger("vedette.training_job")
 
@@ -236,7 +236,7 @@ class Work:
         last = frames.step0 + frames.values.shape[1] - 1
         holdout = min(max(0, last - manifest.data_to_us // self.stream.step_us), frames.values.shape[1])
         verdict = self._hear(registry, version, frames, holdout, labels)
-        if verdict.judgement is None:  # nothing was decided: it is in charge
+        if verdict.reasons == IN_CHARGE:
             verdict = Verdict(Action.KEPT, verdict.reasons)
         message = f"{version}: {_outcome(verdict)}"
         return Done(JobPhase.DONE, str(verdict.action), message, dict(manifest.report), verdict)
@@ -246,7 +246,7 @@ class Work:
     ) -> Verdict:
         hearing = Hearing(
             self.stream, registry, version, frames, holdout, labels, self.promote and self.stream.retrain.promote,
-            self.seed, self.now,
+            self.seed, self.now, self.books.record.id,
         )  # fmt: skip
         self.stop.check()
         self.books.phase(JobPhase.JUDGING)

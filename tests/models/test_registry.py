@@ -14,7 +14,7 @@ import pytest
 
 from models.decisions import DECISIONS_KEPT
 from models.model_files import LOCK
-from models.pointers import CHALLENGER, CHAMPION
+from models.pointers import CHALLENGER, CHAMPION, Pointers
 from models.registry import LINEAR, Action, ChampionChangedError, DamagedModelError, Decision, Registry, RegistryError
 from tests.models.stored_models import CREATED, change_manifest, manifest, save_days, weights
 
@@ -205,6 +205,37 @@ def test_decisions_are_kept_in_order_with_their_evidence(registry: Registry) -> 
     for name in ("notes.txt", "00000000-20260101T000000-refused.json", "00000009-20260101T000000-refused.json"):
         store.pipe_file(f"{root}/air/decisions/{name}", b'{"time": 3}')
     assert registry.decisions("air") == found
+
+
+@pytest.mark.parametrize(("what", "stroke"), [("promote", "crown"), ("shadow", "challenge"), ("rollback", "crown")])
+def test_an_attempt_that_was_cut_short_gives_way_to_the_next(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, what: str, stroke: str
+) -> None:
+    """Protects the record from telling twice what was done once; what was done again stays told twice."""
+    first, second = save_days(registry, 2)
+    registry.promote("air", first)
+    known = registry.decisions("air")
+
+    def do() -> None:
+        if what == "rollback":
+            registry.rollback("air", reason="nan", by="daemon")
+        else:
+            getattr(registry, what)("air", second)
+
+    def full(*_: object) -> None:
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Pointers, stroke, full)
+        with pytest.raises(RegistryError, match="disk full"):
+            do()
+    assert len(registry.decisions("air")) == len(known) + 1
+    do()
+    assert registry.decisions("air")[: len(known)] == known
+    assert len(registry.decisions("air")) == len(known) + 1
+    if what == "shadow":
+        do()
+        assert len(registry.decisions("air")) == len(known) + 2
 
 
 def test_prune_leaves_who_matters(registry: Registry) -> None:

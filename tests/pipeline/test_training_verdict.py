@@ -93,6 +93,35 @@ def test_a_challenger_that_fails_its_second_hearing_is_dismissed(tmp_path: Path)
     assert it.registry.challenger_version("air") is None
 
 
+@pytest.mark.parametrize(
+    ("judgement", "shadow", "promote", "action"),
+    [
+        (BETTER, 0, True, Action.PROMOTED),
+        (BETTER, 6, True, Action.SHADOWED),
+        (BETTER, 0, False, Action.KEPT),
+        (WORSE, 0, True, Action.REFUSED),
+    ],
+)
+def test_a_job_that_is_taken_up_again_decides_once(
+    tmp_path: Path, judgement: Judgement, shadow: int, promote: bool, action: Action
+) -> None:
+    """Protects a job that was killed right after it decided: the next attempt knows, but no other job takes it for its
+    own; and what could not be carried out is heard again."""
+    it = hearing(tmp_path, shadow=timedelta(hours=shadow), promote=promote)
+    it.job = "first"
+    assert it.settled() is None
+    decided = it.decide(judgement, None)
+    settled = it.settled()
+    assert settled is not None
+    assert (settled.action, settled.reasons) == (action, decided.reasons)
+    it.job = "second"
+    assert (it.settled() is None) == (action is not Action.PROMOTED)
+    it.job = "first"
+    if action is Action.SHADOWED:
+        it.registry.dismiss("air")
+        assert it.settled() is None
+
+
 def test_promotion_can_be_left_to_people(tmp_path: Path) -> None:
     """Protects who wants the last word: the version is kept, the champion stays."""
     it = hearing(tmp_path, promote=False)
