@@ -15,7 +15,7 @@ from queue import Empty, SimpleQueue
 
 import structlog
 
-from models.registry import LINEAR, Registry, RegistryError
+from models.registry import LINEAR, ChampionChangedError, Registry, RegistryError
 from pipeline.correcting import BrokenNetworkError, Correction, Rebuilding
 from pipeline.metrics_models import ModelMetrics
 from pipeline.preparing import Preparing, Terms
@@ -124,6 +124,8 @@ class Succession:
                 else:
                     self._registry.bar(name, failure.version, reason)
                     log.warning("barred", stream=name, version=failure.version, reason=reason)
+            except ChampionChangedError:
+                return  # somebody was quicker; the next look sees by whom
             except RegistryError as error:
                 self._complain("rollback", "a version that failed could not be given up yet", error)
                 return
