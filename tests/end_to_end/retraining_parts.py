@@ -44,7 +44,7 @@ STATIONS = ("east", "north", "south", "west")
 CHANNELS = ("pm25", "no2")
 STEP_US = 600_000_000
 CONFIG = """
-kafka: {{bootstrap_servers: '{servers}', group: retraining, settings: {{fetch_max_wait_ms: 20}}}}
+kafka: {{bootstrap_servers: '{servers}', group: retraining, settings: {{fetch_max_wait_ms: 50}}}}
 outputs: {{alerts_topic: alerts, scores_topic: scores, dead_letter_topic: letters}}
 state: {folder}/state
 models: {{watch: 200ms}}
@@ -94,7 +94,7 @@ class Scores:
     def __init__(self, servers: str) -> None:
         known = {name: v for name, v in EmbeddedBroker.settings.items() if name in KafkaConsumer.DEFAULT_CONFIG}
         self._consumer = KafkaConsumer(
-            bootstrap_servers=servers, enable_auto_commit=False, fetch_max_wait_ms=20, **known
+            bootstrap_servers=servers, enable_auto_commit=False, fetch_max_wait_ms=100, **known
         )
         partitions = [TopicPartition("scores", p) for p in range(PARTITIONS)]
         self._consumer.assign(partitions)
@@ -104,7 +104,7 @@ class Scores:
 
     def newest_step(self) -> int:
         """Read what has come, waiting a moment for it; return the newest step that every station has a score of."""
-        for batch in self._consumer.poll(timeout_ms=20, max_records=10_000).values():
+        for batch in self._consumer.poll(timeout_ms=100, max_records=10_000).values():
             for record in batch:
                 told = json.loads(record.value)
                 self.records.append(told)

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pytest
 from structlog.testing import capture_logs
 
 from models.registry import Action, Decision
@@ -27,18 +28,23 @@ CLEAN = 200
 """Newest steps that poison leaves as they were: more than are held out."""
 
 
-def test_a_model_is_trained_replaced_defended_and_rolled_back(tmp_path: Path) -> None:
+def test_a_model_is_trained_replaced_defended_and_rolled_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Protects the whole of retraining, with real processes and files: at no step of it is a score missing or said
     twice, whoever takes charge or is refused, and metrics, registry and log all tell the same."""
     with capture_logs() as log, Monitor(tmp_path) as monitor:
         monitor.feed(LEARNED_FROM)
         first = first_model(monitor)
         second = answered_drift(monitor, first)
-        refused_poison(monitor, second)
+        refused = refused_poison(monitor, second)
         rolled_back(monitor, first, second)
         assert monitor.stop() == OK
         wait_until(monitor.all_jobs_left, "no process is left behind")
-        whole_story(monitor, log, first, second)
+        whole_story(monitor, log, first, second, refused)
+        capsys.readouterr()
+        assert main(["models", "show", refused, "--config", str(monitor.path)]) == OK
+        assert "refused: its forecasts are" in capsys.readouterr().out
     scored_without_a_gap(monitor.scores.records, ["linear", first, second, first])
 
 
@@ -80,7 +86,7 @@ def answered_drift(monitor: Monitor, champion: str) -> str:
     return job.version
 
 
-def refused_poison(monitor: Monitor, champion: str) -> None:
+def refused_poison(monitor: Monitor, champion: str) -> str:
     """What learned from a history that somebody has spoiled is refused, with reasons; asked for by a signal."""
     monitor.feed(CLEAN)
     assert monitor.poison(CLEAN) > 1000
@@ -96,6 +102,7 @@ def refused_poison(monitor: Monitor, champion: str) -> None:
     assert decision.evidence["gain_high"] < 0.0
     assert monitor.metric("training_jobs_total", outcome="refused") == 1
     in_charge(monitor, champion, swaps=2)
+    return decision.version
 
 
 def rolled_back(monitor: Monitor, first: str, second: str) -> None:
@@ -125,10 +132,9 @@ def in_charge(monitor: Monitor, version: str, swaps: int) -> None:
     assert [v for v in versions if monitor.metric("model_info", version=v)] == [version]
 
 
-def whole_story(monitor: Monitor, log: list[Any], first: str, second: str) -> None:
+def whole_story(monitor: Monitor, log: list[Any], first: str, second: str, refused: str) -> None:
     """Decisions, HTTP, metrics and log tell the same from the first training to the rollback."""
     decisions = [(d.action, d.version) for d in monitor.registry.decisions(STREAM)]
-    refused = monitor.jobs()[-1].version
     assert decisions == [
         (Action.PROMOTED, first),
         (Action.PROMOTED, second),
