@@ -203,7 +203,7 @@ def build_stream(
     lookalikes = Lookalikes(len(channels), round(lookalikes_for.total_seconds() * 1e6))
     facts = StreamFacts(
         config.name, step_us, lambda slot: screen.entities[slot], _site(config.site_of), _maintenance(config),
-        lambda: predictor.model_version, lookalikes.silenced_by,
+        lambda: predictor.forecast_version, lookalikes.silenced_by,
     )  # fmt: skip
     budget = config.budget
     stages = Stages(

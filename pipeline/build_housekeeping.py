@@ -128,6 +128,7 @@ def _schedule(stream: StreamConfig) -> StreamSchedule:
         jitter_s=retrain.jitter.total_seconds(),
         on_drift=retrain.on_drift,
         drift_pause_s=retrain.drift_pause.total_seconds(),
+        drift_wait_s=retrain.drift_wait.total_seconds(),
         shadow_s=retrain.shadow.total_seconds() if retrain.shadow and retrain.promote else None,
     )
 

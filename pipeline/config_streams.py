@@ -132,12 +132,17 @@ class RetrainConfig(Section):
     """Train when scores or forecast errors drift."""
     drift_pause: PositiveDuration = timedelta(days=1)
     """Shortest time between two trainings on account of drift."""
+    drift_wait: Duration = timedelta(days=3)
+    """How long what comes after a drift is gathered, in event time, before it is trained on: then from that, as much
+    before it, and at least ``least_history`` steps."""
     history: PositiveDuration = timedelta(days=365)
     """Newest part of the history that is learned from."""
     least_history: PositiveCount = 1000
     """Fewer steps than this are refused."""
     holdout: Share = 0.15
     """Newest share of the history that the challenger never sees, and is judged on."""
+    longest_holdout: PositiveDuration = timedelta(days=14)
+    """The share never is more than this, so that a long history does not keep the newest months from being learned."""
     margin: Share = 0.005
     """By how much of the champion's loss the challenger must be better, beyond its uncertainty."""
     shadow: Duration = timedelta(0)

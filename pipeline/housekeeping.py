@@ -128,9 +128,8 @@ class Housekeeping:
         drifted = watch.update(
             summarise_scores(detection.score, detection.warming), summarise_residuals(error[~detection.warming])
         )
-        if drifted:
-            log.info("drift", stream=stream.name, signals=sorted(drifted), step=frames.step)
-            scheduling.drift(stream.name, drifted)
+        scheduling.progressed(stream.name, frames.time_us)
+        scheduling.drift(stream.name, drifted, frames.time_us)
 
     def revised(self, stream: Stream, frames: Sequence[Frames]) -> None:
         """Late readings changed these closed frames."""

@@ -75,6 +75,8 @@ class JobRecord:
     """Start time of the process in clock ticks since boot, so that a reused pid is told apart."""
     host: str = ""
     attempt: int = 1
+    since_us: int | None = None
+    """Event time of the drift that it answers; None: of none."""
     judge: str | None = None
     """The version to judge; None: train one."""
     epoch: int = 0

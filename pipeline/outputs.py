@@ -96,6 +96,7 @@ def _origin_headers(rejected: Rejected) -> list[tuple[str, bytes]]:
 def _score_record(
     stream: Stream, row: int, frames: Frames, expected: Expected, detection: Detection
 ) -> dict[str, object]:
+    shadow = stream.shadow
     return {
         "stream": stream.name,
         "entity": stream.entities[row],
@@ -108,7 +109,8 @@ def _score_record(
         "observed": _finite(stream.channels, frames.values[row]),
         "expected": _finite(stream.channels, expected.values[row]),
         "spread": _finite(stream.channels, expected.spread[row]),
-        "model": stream.predictor.model_version,
+        "model": stream.predictor.forecast_version,
+        "shadow_score": None if shadow is None or row >= len(shadow.score) else float(shadow.score[row]),
     }
 
 

@@ -127,6 +127,7 @@ class Scheduling:
         self._asked: SimpleQueue[tuple[str | None, JobReason]] = SimpleQueue()
         self._drifts: dict[str, Drift] = {}
         self._pending: dict[str, Drift] = {}
+        self._event_us: dict[str, int] = {}
         self._next_us: dict[str, int | None] = {}
         self._ticked_s = monotonic()
         self._said_stalled = False
@@ -199,17 +200,25 @@ class Scheduling:
         """Ask for a job at the next tick; the log tells what came of it. Safe within a signal handler."""
         self._asked.put((stream, reason))
 
-    def drift(self, stream: str, signals: Collection[str]) -> None:
-        """Take note of a drift; a job follows unless one ran on that account within the stream's pause."""
+    def drift(self, stream: str, signals: Collection[str], event_us: int | None = None) -> None:
+        """Take note of a drift; a job follows unless one ran on that account within the stream's pause.
+
+        It follows when event time has gone on for the stream's ``drift_wait_s`` (see ``progressed``), for at first
+        there is nothing of the new kind to learn from; at once where ``event_us``, the drift's own, is not told.
+        """
         if not signals:
             return
         for signal in signals:
             self._metrics.drifted(stream, signal)
-        seen = self._drifts[stream] = Drift(self._now_us(), frozenset(signals))
+        seen = self._drifts[stream] = Drift(self._now_us(), frozenset(signals), event_us)
         schedule = self._schedules.get(stream)
         if schedule is not None and schedule.on_drift:
             self._pending[stream] = seen
         log.warning("drift seen", stream=stream, signals=sorted(signals))
+
+    def progressed(self, stream: str, event_us: int) -> None:
+        """Event time of ``stream`` has come so far."""
+        self._event_us[stream] = event_us
 
     def tick_age_s(self) -> float:
         """Return the seconds since the scheduler last turned; before its first turn, since the start."""
@@ -305,12 +314,16 @@ class Scheduling:
             log.info("training was asked for", stream=stream, accepted=answer["accepted"], reason=answer["reason"])
 
     def _answer_drift(self, stream: str) -> None:
-        seen = self._pending[stream]
-        if not may_answer_drift(self._schedules[stream], self._jobs.records(stream), seen.time_us):
+        seen, schedule = self._pending[stream], self._schedules[stream]
+        if seen.event_us is not None:
+            enough_us = seen.event_us + round(schedule.drift_wait_s * 1e6)
+            if self._event_us.get(stream, seen.event_us) < enough_us:
+                return
+        if not may_answer_drift(schedule, self._jobs.records(stream), seen.time_us):
             log.info("drift is not trained on: that was done lately", stream=stream)
         elif self._jobs.running(stream) is not None:
             return  # what runs began before the drift; this one's turn comes when it has ended
-        elif not self._start(stream, JobReason.DRIFT).accepted:
+        elif not self._start(stream, JobReason.DRIFT, since_us=seen.event_us).accepted:
             return
         if self._pending.get(stream) is seen:
             del self._pending[stream]
@@ -319,8 +332,8 @@ class Scheduling:
         if self._jobs.running(stream) is None:
             self._start(stream, reason, judge)
 
-    def _start(self, stream: str, reason: JobReason, judge: str | None = None) -> Answer:
-        answer = self._jobs.start(stream, reason, self._now_us(), judge)
+    def _start(self, stream: str, reason: JobReason, judge: str | None = None, since_us: int | None = None) -> Answer:
+        answer = self._jobs.start(stream, reason, self._now_us(), judge, since_us)
         if not answer.accepted:
             log.warning("training job not started", stream=stream, reason=str(reason), because=answer.reason)
         return answer

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from models.training_memory import MemoryNeed
 from models.training_options import TooLittleHistoryError
 from pipeline.config_streams import StreamConfig
+from pipeline.durations import microseconds
 from pipeline.history import FrameArrays
 from pipeline.judging_fitness import fewest_steps
 from pipeline.labels import Label, LabelKind
@@ -111,8 +112,21 @@ def fewest_held_out(config: StreamConfig) -> int:
 
 
 def held_out_steps(config: StreamConfig, steps: int) -> int:
-    """Return how many of so many steps are held out: the configured share, or what judging needs at least."""
-    return min(max(round(config.retrain.holdout * steps), fewest_held_out(config)), steps)
+    """Return how many of so many steps are held out: the configured share up to its longest, or what judging needs."""
+    share = min(round(config.retrain.holdout * steps), round(config.retrain.longest_holdout / config.step))
+    return min(max(share, fewest_held_out(config)), steps)
+
+
+def first_us(config: StreamConfig, last_us: int, since_us: int | None) -> int:
+    """Return from when on the history is read, up to ``last_us``; times are event time.
+
+    That is as long as is configured; after a drift at ``since_us`` what came since and as much before it, at least
+    ``retrain.least_history`` steps: a year of another regime would outweigh the days of the new one.
+    """
+    length_us = microseconds(config.retrain.history)
+    if since_us is not None:
+        length_us = min(length_us, max(2 * (last_us - since_us), config.retrain.least_history * config.step_us))
+    return last_us - length_us
 
 
 def excluded(frames: FrameArrays, labels: Sequence[Label], step_us: int) -> NDArray[np.bool_]:

@@ -24,6 +24,8 @@ class StreamSchedule:
     jitter_s: float = 0.0
     on_drift: bool = True
     drift_pause_s: float = 86_400.0
+    drift_wait_s: float = 0.0
+    """How much of what came after a drift, in event time, is waited for before it is trained on."""
     shadow_s: float | None = None
     """How long a challenger runs in shadow before it is judged again; None: until a person decides."""
 

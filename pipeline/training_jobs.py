@@ -111,8 +111,18 @@ class TrainingJobs:
 
     # ---- what is done ----
 
-    def start(self, stream: str, reason: JobReason, now_us: int, judge: str | None = None) -> Answer:
-        """Start a job unless one is there that has not ended; never raises for what the disk or the system refuse."""
+    def start(
+        self, stream: str, reason: JobReason, now_us: int, judge: str | None = None, since_us: int | None = None
+    ) -> Answer:
+        """Start a job unless one is there that has not ended; never raises for what the disk or the system refuse.
+
+        Args:
+            stream: whose.
+            reason: why.
+            now_us: the wall clock.
+            judge: the version to judge; None: train one.
+            since_us: event time of the drift that it answers.
+        """
         if not self._lock.acquire(timeout=_BUSY_WAIT_S):
             return Answer(False, stream, reason="the jobs' folders do not answer")
         try:
@@ -122,7 +132,7 @@ class TrainingJobs:
                 for _, record in self._read(stream):
                     if not record.phase.ended:
                         return Answer(False, stream, record.id, f"job {record.id} is {record.phase}")
-                return self._create(stream, reason, now_us, judge)
+                return self._create(stream, reason, now_us, judge, since_us)
         except OSError as error:
             log.error("cannot start a training job", stream=stream, error=str(error))
             return Answer(False, stream, reason=f"cannot start a job: {error}")
@@ -206,12 +216,12 @@ class TrainingJobs:
         elif life is Life.DEAD:
             self._take_up(folder, memory, now_us)
 
-    def _create(self, stream: str, reason: JobReason, now_us: int, judge: str | None) -> Answer:
+    def _create(self, stream: str, reason: JobReason, now_us: int, judge: str | None, since_us: int | None) -> Answer:
         name = f"{datetime.fromtimestamp(now_us / 1e6, UTC):%Y%m%dT%H%M%S}-{now_us % 1_000_000:06d}-{reason}"
         folder = JobFolder(self.directory / stream / name)
         folder.path.mkdir()
         (folder.path / _STARTED_HERE).touch()
-        record = JobRecord(name, stream, reason, JobPhase.WAITING, now_us, now_us, judge=judge)
+        record = JobRecord(name, stream, reason, JobPhase.WAITING, now_us, now_us, judge=judge, since_us=since_us)
         launched = self._launch(folder, record, now_us)
         self._read(stream)
         if not launched:

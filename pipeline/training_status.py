@@ -16,7 +16,10 @@ class Drift:
     """A drift that was seen."""
 
     time_us: int
+    """The wall clock."""
     signals: Collection[str]
+    event_us: int | None = None
+    """Event time; None: not told."""
 
 
 def stream_status(

@@ -25,7 +25,6 @@ from models.training_memory import MemoryNeed, memory_need
 from models.training_options import Limits, TrainingOptions
 from pipeline.config import Config
 from pipeline.config_streams import StreamConfig
-from pipeline.durations import microseconds
 from pipeline.history import FrameArrays, HistoryStore, NoHistoryError
 from pipeline.job_books import JobBooks
 from pipeline.job_bounds import StopRequest
@@ -33,7 +32,7 @@ from pipeline.job_record import CHECKPOINT, JobPhase
 from pipeline.judging import Judgement
 from pipeline.labels import Label
 from pipeline.retraining import architecture_of, named_neighbours, options_of
-from pipeline.training_data import TrainingData, excluded, select
+from pipeline.training_data import TrainingData, excluded, first_us, select
 from pipeline.training_verdict import IN_CHARGE, Hearing, Verdict
 
 log = structlog.get_logger("vedette.training_job")
@@ -147,7 +146,7 @@ class Work:
         pinned = self._pinned()
         span = store.span(name) if pinned is None else None
         if span is not None:
-            pinned = span.last_us - microseconds(self.stream.retrain.history), span.last_us + 1
+            pinned = first_us(self.stream, span.last_us, self.books.record.since_us), span.last_us + 1
         from_us, to_us = pinned if pinned is not None else (None, None)
         channels = [c.name for c in self.stream.channels]
         cells = max(1, int(self._budget_bytes() / _READ_BYTES))

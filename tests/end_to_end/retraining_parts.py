@@ -6,7 +6,6 @@ The sign is the regime. It changes neither the mean nor the spread of the values
 
 from __future__ import annotations
 
-import fcntl
 import json
 import signal
 import threading
@@ -64,7 +63,7 @@ streams:
       window: 8
       attention: {{seasonal_lags: [], examples: 4}}
       train: {{epochs: 6, learning_rate: 0.01, dropout: 0, jitter: 0, mask: 0}}
-    retrain: {{every: null, drift_pause: 1h, history: 6d, least_history: 500, margin: 0.02}}
+    retrain: {{every: null, drift_pause: 1h, drift_wait: 5d, history: 6d, least_history: 500, margin: 0.02}}
 """
 _OUTCOMES = ("promoted", "refused", "shadowed", "kept", "failed", "hung", "died")
 _DAYS_AGO = 60
@@ -233,13 +232,6 @@ class Monitor:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-    @contextmanager
-    def jobs_held(self) -> Iterator[None]:
-        """Keep jobs from starting, as another daemon does that shares the directory and acts on the stream's jobs."""
-        with (self.config.training.directory / STREAM / ".tending").open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
 
     def poison(self, clean_steps: int) -> int:
         """Write what never was over the history, but for its newest steps; return how many rows that took.

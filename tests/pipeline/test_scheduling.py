@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from pipeline.job_record import JobFolder, JobPhase, JobReason, JobRecord
+from pipeline.job_record import JobFolder, JobPhase, JobReason, JobRecord, job_folders
 from pipeline.scheduling import Chore, Scheduling, trigger_of
 from pipeline.training_due import StreamSchedule
 from pipeline.weekdays import weekday_names
@@ -227,6 +227,21 @@ def test_drift_is_trained_on_once_within_its_pause(workshop: Workshop) -> None:
     assert office.reasons() == ["drift", "drift"]
     assert workshop.count("drifts_total", stream="air", signal="score") == 3
     assert office.stream()["drift"] == {"time": "2026-01-01T02:00:00Z", "signals": ["score"]}
+
+
+def test_a_drift_waits_until_there_is_something_to_learn_from(workshop: Workshop) -> None:
+    """Protects from a training that begins when nothing of the new regime is there yet."""
+    office = Office(workshop, drift_wait_s=3600.0)
+    office.scheduling.drift("air", {"residual"}, 1_000_000_000)
+    office.scheduling.progressed("air", 1_000_000_000 + 3_599_000_000)
+    office.turn()
+    assert office.reasons() == []
+    office.scheduling.progressed("air", 1_000_000_000 + 3_600_000_000)
+    office.turn()
+    assert office.reasons() == ["drift"]
+    record = job_folders(workshop.jobs.directory, "air")[-1].read()
+    assert record is not None
+    assert record.since_us == 1_000_000_000
 
 
 def test_drift_during_a_training_is_answered_after_it(workshop: Workshop) -> None:

@@ -14,7 +14,7 @@ from pipeline.config import loads
 from pipeline.config_streams import StreamConfig
 from pipeline.history import FrameArrays
 from pipeline.labels import Label, LabelKind
-from pipeline.training_data import MARGIN_STEPS, excluded, select
+from pipeline.training_data import MARGIN_STEPS, excluded, first_us, held_out_steps, select
 from tests.pipeline import training_parts
 from tests.pipeline.training_parts import CONFIG, STEP0, STEP_US
 
@@ -99,6 +99,22 @@ def test_the_newest_part_is_held_out() -> None:
     assert data.frames.values.shape == (3, 1200, 1)
     assert data.learned.step0 == STEP0
     assert select(stream(holdout=0.0), frames(), [], SMALL, PLENTY).holdout == 64  # fewer cannot be judged on
+
+
+def test_a_long_history_does_not_keep_its_newest_months_from_being_learned() -> None:
+    """Protects from a share of a year that no training ever sees."""
+    step = stream().step
+    year = round(timedelta(days=365) / step)
+    assert held_out_steps(stream(holdout=0.15), year) == round(timedelta(days=14) / step)
+
+
+@pytest.mark.parametrize(("since_steps", "expected"), [(None, 20_000), (3000, 6000), (10, 1000), (50_000, 20_000)])
+def test_after_a_drift_the_history_begins_with_what_it_is_about(since_steps: int | None, expected: int) -> None:
+    """Protects from a year of another regime that outweighs the days of the new one."""
+    config = stream(history=20_000 * stream().step, least_history=1000)
+    last_us = 10**15
+    since_us = None if since_steps is None else last_us - since_steps * config.step_us
+    assert last_us - first_us(config, last_us, since_us) == expected * config.step_us
 
 
 def test_who_is_known_is_decided_without_the_newest_part() -> None:
