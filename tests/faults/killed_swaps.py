@@ -24,6 +24,8 @@ from tests.pipeline.daemon_parts import WARMUP_STEPS, wandering
 
 ENTITIES, STEPS_PER_LIFE = 4, 14
 """Steps of the feed for each life; a life that is killed takes fewer, one that resumes takes some again."""
+_WARM_TURNS = 2 * (WARMUP_STEPS + 10)
+"""Of the loop until the first kill: what scores while the detectors warm up is in no checkpoint, and begins anew."""
 
 
 @dataclass
@@ -142,7 +144,7 @@ def live_through(town: Town, kills: list[tuple[Stage, int, int]]) -> None:
     """Have one daemon after the other killed, then one that lives; note what is wrong."""
     try:
         for i, (stage, n, turn) in enumerate(kills):
-            if not town.round(stage, n, turn + (2 * WARMUP_STEPS if i == 0 else 0)):
+            if not town.round(stage, n, turn + (_WARM_TURNS if i == 0 else 0)):
                 return
         town.end()
     except ChildFailedError as error:

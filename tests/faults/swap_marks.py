@@ -48,6 +48,7 @@ def marks(place: Place) -> dict[str, Any]:
     models: set[str] = set()
     for record in _records(place.scores):
         models.add(record.pop("model"))
+        record.pop("shadow_score", None)
         _put(scores, f"{record['entity']} {record['step']}", record, contradictions)
     for record in _records(place.alerts):
         data = record["data"]
