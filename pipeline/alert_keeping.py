@@ -133,7 +133,7 @@ class AlertKeeping:
             return self._write_down()
         finally:
             self._writing.release()
-            self._metrics.database_waiting(self.waiting)
+            self._metrics.database_waiting(self.waiting, self.lost)
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Make everything durable, try once more to deliver it, and leave; what is left waits for the next start."""
@@ -210,7 +210,7 @@ class AlertKeeping:
             log.exception("delivering alerts failed; will try again", waiting=self.waiting, in_s=wait_s)
             return wait_s
         finally:
-            self._metrics.database_waiting(self.waiting)
+            self._metrics.database_waiting(self.waiting, self.lost)
         if waited_s:
             log.info("the alert database is back; all messages are delivered")
         return 0.0

@@ -146,6 +146,7 @@ class FeedbackTopic:
                 continue
             except DamagedBatch as error:
                 self.refused += 1
+                self._metrics.feedback(False)
                 log.error("damaged feedback left behind", partition=error.partition.partition, error=str(error))
                 with suppress(ValueError):  # the partition may be another's by now
                     self._source.seek(error.partition, error.next_offset)
@@ -201,6 +202,7 @@ class FeedbackTopic:
         try:
             if one.request.apply(self._store, self._now_us(), one.label_id):
                 self.accepted += 1
+                self._metrics.feedback(True)
                 return True
         except StoreRefused as error:
             self._refuse(one.partition, one.offset, str(error))
@@ -213,6 +215,7 @@ class FeedbackTopic:
 
     def _refuse(self, partition: TopicPartition, offset: int, why: str) -> None:
         self.refused += 1
+        self._metrics.feedback(False)
         log.warning(
             "feedback left behind", topic=partition.topic, partition=partition.partition, offset=offset, error=why
         )

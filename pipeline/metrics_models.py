@@ -45,6 +45,9 @@ class ModelMetrics:
         self._history_errors = counter("history_errors", "Failed writes to the history.")
         self._flushed = gauge("history_flushed_timestamp_seconds", "When the history was last written.")
         self._waiting = gauge("database_waiting", "Messages that wait for the alert database.")
+        self._database_lost = counter("database_dropped", "Messages given up before the alert database had them.")
+        self._database_lost_so_far = 0
+        self._feedback = counter("feedback", "Labels that came by the feedback topic, by outcome.", "outcome")
         self._database_errors = counter("database_errors", "Failed writes to or reads from the alert database.")
         self._labels = gauge("labels", "Operators' labels that act now, by kind.", "stream", "kind")
 
@@ -147,9 +150,15 @@ class ModelMetrics:
         """A write failed; it is tried again."""
         self._history_errors.inc()
 
-    def database_waiting(self, messages: int) -> None:
-        """So many messages wait for the database."""
+    def database_waiting(self, messages: int, lost: int = 0) -> None:
+        """So many messages wait for the database; so many were given up since the start."""
         self._waiting.set(messages)
+        self._database_lost.inc(max(0, lost - self._database_lost_so_far))
+        self._database_lost_so_far = max(lost, self._database_lost_so_far)
+
+    def feedback(self, accepted: bool) -> None:
+        """A record of the feedback topic became a label, or was left behind."""
+        self._feedback.labels("accepted" if accepted else "refused").inc()
 
     def database_failed(self) -> None:
         """The database could not be reached; it is tried again."""

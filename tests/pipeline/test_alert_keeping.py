@@ -149,7 +149,9 @@ def test_closing_in_an_outage_leaves_the_rest_to_the_next_start(make: Make, stor
     store.wait_until(lambda: len(store.rows) == 2)
 
 
-def test_beyond_the_bound_the_oldest_are_dropped_and_counted(make: Make, store: FakeStore, tmp_path: Path) -> None:
+def test_beyond_the_bound_the_oldest_are_dropped_and_counted(
+    make: Make, store: FakeStore, numbers: Numbers, tmp_path: Path
+) -> None:
     """Protects the disk; the newest are worth most."""
     store.away = True
     keeping = make(AlertSpool(tmp_path / "spool", max_bytes=20_000))
@@ -159,6 +161,7 @@ def test_beyond_the_bound_the_oldest_are_dropped_and_counted(make: Make, store: 
     lost = keeping.lost
     assert 0 < lost < 100
     assert keeping.waiting == 100 - lost
+    assert numbers.value("database_dropped_total") == lost
     store.away = False
     store.wait_until(lambda: len(store.rows) == 100 - lost)
     assert store.said() == [(f"station-{n}", 0) for n in range(lost, 100)]
