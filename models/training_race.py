@@ -49,7 +49,7 @@ class RaceOptions:
 
     sequences: TrainingOptions
     windows: TrainingOptions
-    batch: int = 256
+    batch: int = 128
     """Windows of an update."""
     points: int = 24
     """Of the windows' curve, about."""
