@@ -123,7 +123,8 @@ class RetrainConfig(Section):
     """When a stream's network is trained anew, and what it must show before it takes over."""
 
     every: PositiveDuration | None = timedelta(days=1)
-    """An interval; null: only by ``cron``, on drift, or when asked. Without a champion it is tried every hour."""
+    """An interval; null: only by ``cron``, on drift, or when asked. Without a champion it is tried after an hour, then
+    after two, four, up to this, or a day."""
     cron: Cron | None = None
     """Five fields, in UTC, such as "0 3 * * *"; used instead of ``every``."""
     jitter: Duration = timedelta(minutes=5)

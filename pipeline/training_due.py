@@ -8,7 +8,8 @@ from datetime import datetime
 
 from pipeline.job_record import JobPhase, JobReason, JobRecord
 
-_FIRST_EVERY_S = 3600.0  # without a champion it is tried at least so often: history may have become enough
+_FIRST_EVERY_S = 3600.0  # without a champion one that failed is tried again so soon: history may be enough by now
+_FIRST_SELDOM_S = 86_400.0  # one that found nothing better is tried again ever more seldom, at least so often
 _JUDGE_AGAIN_S = 3600.0  # one that was judged and still is the challenger waits so long, or its shadow time again
 
 
@@ -36,10 +37,19 @@ def last_training_us(records: Sequence[JobRecord]) -> int | None:
 
 
 def first_due_us(schedule: StreamSchedule, records: Sequence[JobRecord]) -> int:
-    """Return when a stream without a champion is tried next: at once if never, else hourly, or as often as always."""
+    """Return when a stream without a champion is tried next: at once if never, else hourly, or as often as always.
+
+    Each training that came to a verdict doubles the hour, up to the usual interval (a day where there is none): where
+    the linear forecast is as good, or a person is to decide, another hour changes nothing.
+    """
     last_us = last_training_us(records)
-    pause_s = _FIRST_EVERY_S if schedule.every_s is None else min(schedule.every_s, _FIRST_EVERY_S)
-    return 0 if last_us is None else last_us + round(pause_s * 1e6)
+    if last_us is None:
+        return 0
+    pause_s, usual_s = _FIRST_EVERY_S, _FIRST_SELDOM_S if schedule.every_s is None else schedule.every_s
+    if max((r for r in records if r.judge is None), key=lambda r: r.created_us).phase is JobPhase.DONE:
+        heard = sum(r.judge is None and r.phase is JobPhase.DONE for r in records)
+        pause_s *= 2.0 ** (heard - 1)
+    return last_us + round(min(pause_s, usual_s) * 1e6)
 
 
 def judge_due_us(

@@ -29,6 +29,8 @@ log = structlog.get_logger("vedette.training_job")
 
 IN_CHARGE = ("it is in charge already",)
 """Why nothing is decided."""
+_OVERDUE = timedelta(days=1)
+"""Beyond its time in shadow, after which a challenger that was not judged again gives way."""
 JOB = "job"
 """In a decision's evidence, beside the judgement: the job that made it."""
 
@@ -139,7 +141,26 @@ class Hearing:
             return Action.PROMOTED, ()
         if since is not None:
             return Action.KEPT, (f"it stays in shadow until {since + shadow:%Y-%m-%d %H:%M} UTC",)
+        other = self._in_shadow()
+        if other is not None:
+            return Action.KEPT, (f"{other} runs in shadow and is judged first",)
         return Action.SHADOWED, (f"it runs in shadow for {format_duration(shadow)}",)
+
+    def _in_shadow(self) -> str | None:
+        """Return who runs in shadow and is soon to be judged again; None if nobody can be, or it is long overdue.
+
+        Whoever gave way to each newer one would never come to the end of its time where training is more frequent.
+        """
+        other, since = self.registry.challenger_version(self.stream), self.registry.challenger_since(self.stream)
+        if other is None or since is None:
+            return None
+        shadow = self.config.retrain.shadow
+        if self.now() - since >= shadow + max(shadow, _OVERDUE):
+            return None
+        try:
+            return self.registry.load(self.stream, other).version
+        except RegistryError:
+            return None
 
     def _champion(self) -> tuple[StoredModel | None, str | EllipsisType | None]:
         """Return who is in charge; one that is damaged is nobody, for then the linear forecast is in charge."""

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from pipeline.job_record import JobFolder, JobPhase, JobReason, JobRecord, job_folders
 from pipeline.scheduling import Chore, Scheduling, trigger_of
-from pipeline.training_due import StreamSchedule
+from pipeline.training_due import StreamSchedule, first_due_us
 from pipeline.weekdays import weekday_names
 from tests.pipeline.job_parts import NOW_US, Workshop, kill, phase_of
 
@@ -118,6 +118,29 @@ def test_without_a_champion_it_is_tried_at_once_and_then_hourly(workshop: Worksh
     assert workshop.count("training_next_timestamp_seconds", stream="air") == pytest.approx(NOW_US / 1e6 + 3600)
     office.turn(1.0)
     assert office.reasons() == ["first", "first"]
+
+
+@pytest.mark.parametrize(
+    ("every_s", "heard", "hours"),
+    [(86_400.0, 1, 1), (86_400.0, 3, 4), (86_400.0, 20, 24), (7200.0, 9, 2), (None, 9, 24)],
+)
+def test_where_nothing_better_is_found_it_is_tried_ever_more_seldom(
+    every_s: float | None, heard: int, hours: int
+) -> None:
+    """Protects a stream whose linear forecast is as good, and who promotes by hand, from training every hour."""
+    jobs = [JobRecord(str(i), "air", JobReason.FIRST, JobPhase.DONE, i, i) for i in range(heard)]
+    assert first_due_us(StreamSchedule("air", every_s=every_s), jobs) == heard - 1 + hours * HOUR_US
+
+
+def test_a_first_training_that_failed_is_tried_again_within_the_hour(workshop: Workshop) -> None:
+    """Protects a new installation where history was too little, however often something was judged before."""
+    office = Office(workshop, every_s=86_400.0)
+    office.pointers.champion = None
+    for hours_ago in (9.0, 5.0):
+        past_job(workshop, hours_ago, JobReason.FIRST)
+    past_job(workshop, 1.0, JobReason.FIRST, phase=JobPhase.REFUSED)
+    office.turn()
+    assert office.reasons() == ["first"] * 4
 
 
 def test_without_enough_history_nothing_is_tried(workshop: Workshop) -> None:

@@ -85,6 +85,32 @@ def test_shadow_comes_first_where_it_is_wanted(tmp_path: Path, hours: int, actio
         assert verdict.reasons[0] == "it stays in shadow until 2026-01-10 06:00 UTC"
 
 
+@pytest.mark.parametrize(("hours", "action"), [(1, Action.KEPT), (47, Action.KEPT), (48, Action.SHADOWED)])
+def test_a_challenger_comes_to_the_end_of_its_time(tmp_path: Path, hours: int, action: Action) -> None:
+    """Protects the first one in shadow from being replaced by each day's newer one before it is judged again."""
+    first = hearing(tmp_path, shadow=timedelta(hours=24))
+    first.decide(BETTER, None)
+    second = hearing(tmp_path, save(first.registry, 6), shadow=timedelta(hours=24))
+    second.now = lambda: NOW + timedelta(hours=hours)
+    verdict = second.decide(BETTER, None)
+    assert verdict.action is action
+    if action is Action.KEPT:
+        assert verdict.reasons[0] == f"{first.version} runs in shadow and is judged first"
+        assert second.registry.challenger_version("air") == first.version
+        assert second.registry.challenger_since("air") == NOW
+    else:
+        assert second.registry.challenger_version("air") == second.version
+
+
+def test_a_challenger_that_is_damaged_gives_way(tmp_path: Path) -> None:
+    """Protects the shadow's place from one that can never be judged."""
+    first = hearing(tmp_path, shadow=timedelta(hours=24))
+    first.decide(BETTER, None)
+    (tmp_path / "air" / first.version / "weights.safetensors").write_bytes(b"damaged")
+    second = hearing(tmp_path, save(first.registry, 6), shadow=timedelta(hours=24))
+    assert second.decide(BETTER, None).action is Action.SHADOWED
+
+
 def test_a_challenger_that_fails_its_second_hearing_is_dismissed(tmp_path: Path) -> None:
     """Protects the shadow's place: who was better once and is not any more leaves it."""
     it = hearing(tmp_path, shadow=timedelta(hours=6))
