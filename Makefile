@@ -28,6 +28,7 @@ bench: setup
 	$(BIN)/vedette bench step --json
 	$(BIN)/vedette bench pipeline --json
 	$(BIN)/vedette bench restore --entities 100000 --json
+	$(BIN)/vedette bench train --json
 	@if [ -n "$$KAFKA_HOME" ]; then $(BIN)/vedette bench kafka --json; else echo "bench kafka: set KAFKA_HOME to a Kafka folder"; fi
 
 soak: setup
