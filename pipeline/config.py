@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Se
 
 from pipeline.config_checks import find_conflicts
 from pipeline.config_errors import ConfigError, Mistake
-from pipeline.config_fields import Count, Duration, Name, PositiveCount, PositiveDuration, Secret, Section
+from pipeline.config_fields import Count, Duration, Glob, Name, PositiveCount, PositiveDuration, Secret, Section
 from pipeline.config_source import read
 from pipeline.config_streams import StreamConfig
 from pipeline.config_validation import validate
@@ -67,6 +67,13 @@ def _without_password(value: SecretStr) -> str:
 
 
 Location = Annotated[str, Field(min_length=1), AfterValidator(_location)]
+def _http_url(value: str) -> str:
+    if not re.fullmatch(r"https?://[^/\s]+(/\S*)?", value):
+        raise ValueError("is no address | http://HOST:PORT or https://HOST/PATH")
+    return value.rstrip("/")
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
 DatabaseUrl = Annotated[Secret, AfterValidator(_database_url), PlainSerializer(_without_password, return_type=str)]
 
 
@@ -120,6 +127,29 @@ class OutputsConfig(Section):
     dead_letter_topic: Name | None = "vedette.dead_letters"
     alerts_file: Path | None = None
     scores_file: Path | None = None
+    receivers: tuple[ReceiverConfig, ...] = ()
+    """Alertmanagers, webhooks and files, each for the incidents that it names."""
+    outbox: Path = Path("state/outbox.db")
+    """Where messages for receivers wait until they are delivered."""
+
+
+class ReceiverConfig(Section):
+    """Somebody who is told of incidents: those that fit all of what is said here."""
+
+    name: Name
+    kind: Literal["alertmanager", "webhook", "file"]
+    urls: tuple[HttpUrl, ...] = ()
+    """Of an Alertmanager all its instances, each is told; of a webhook exactly one."""
+    path: Path | None = None
+    """Of a file: JSON lines are appended to it."""
+    secret: Secret | None = None
+    """A webhook's requests are signed with it (HMAC-SHA256)."""
+    streams: tuple[Glob, ...] = ("*",)
+    kinds: tuple[str, ...] = ()
+    """Kinds of incident; empty: all."""
+    tier: Literal["watch", "alert"] = "alert"
+    """From this tier up."""
+    timeout: PositiveDuration = timedelta(seconds=5)
 
 
 class CheckpointsConfig(Section):
@@ -130,11 +160,37 @@ class CheckpointsConfig(Section):
     keep: Count = Field(default=2, ge=1, le=100)
 
 
+class TokenConfig(Section):
+    """A token, sent as ``Authorization: Bearer …`` or entered in the console, and what it is good for."""
+
+    name: Name
+    token: Secret
+    role: Literal["read", "act"] = "read"
+
+
 class HttpConfig(Section):
     """Where /metrics, /livez and /readyz answer. Port 0 takes any free one."""
 
     host: Name = "127.0.0.1"
     port: Count = Field(default=9464, le=65535)
+    console: bool = True
+    """Whether the console and its API answer beside the probes."""
+    public_url: HttpUrl | None = None
+    """Where people reach the console, for the links in alerts; none: http://HOST:PORT."""
+    tokens: tuple[TokenConfig, ...] = ()
+    """Who may read and act; empty: whoever reaches the port, which is loopback by default."""
+    cert_file: Path | None = None
+    key_file: Path | None = None
+
+
+class MetricsConfig(Section):
+    """What /metrics tells of single entities: observed, expected, band, score and incident of each channel."""
+
+    per_entity: bool = True
+    max_series: Count = 50_000
+    """Beyond it further entities are left out, and counted."""
+    idle: PositiveDuration = timedelta(hours=6)
+    """An entity that has not been measured for so long loses its series."""
 
 
 class ModelsConfig(Section):
@@ -211,6 +267,7 @@ _STATE: tuple[tuple[str, str, str], ...] = (
     ("training", "directory", "{state}/training"),
     ("database", "url", "sqlite:///{state}/vedette.db"),
     ("database", "spool", "{state}/alert_spool"),
+    ("outputs", "outbox", "{state}/outbox.db"),
 )
 """What lies in the state directory where nothing else is said: section, key and where."""
 
@@ -230,6 +287,7 @@ class Config(Section):
     database: DatabaseConfig = Field(default_factory=DatabaseConfig)
     feedback: FeedbackConfig = Field(default_factory=FeedbackConfig)
     http: HttpConfig = Field(default_factory=HttpConfig)
+    metrics: MetricsConfig = Field(default_factory=MetricsConfig)
     log: LogConfig = Field(default_factory=LogConfig)
     startup_timeout: Duration = timedelta(minutes=2)
     """How long to wait for a broker at start before exiting with 69."""
