@@ -222,11 +222,12 @@ class Casebook:
 
     def _announce_late(self, moment: Moment, evidence: Bools, trigger: Bools, describe: Describe) -> list[AlertMessage]:
         """Tell of incidents that began under maintenance and still have evidence after it, and of those that a label
-        kept silent when something triggers that is unlike it."""
+        kept silent when something triggers that is unlike it, or there is evidence for longer than it silences."""
         messages: list[AlertMessage] = []
         for (row, lane), incident in self._open.items():
-            enough = trigger if incident.silenced_by else evidence
-            if incident.announced or row >= len(evidence) or not enough[row, lane]:
+            if incident.announced or row >= len(evidence) or not evidence[row, lane]:
+                continue
+            if incident.silenced_by and not trigger[row, lane] and self.facts.silenced(incident, moment.time_us, None):
                 continue
             if not self._muted_by(incident, moment):
                 finding = describe(row, lane, Phase.OPENED, incident, "")

@@ -2,8 +2,8 @@
 
 An incident's *context* is what it looked like when it opened and when it was largest. Each of the two blocks holds
 [score, V witness scores, C signed shares of the evidence, C errors in spreads]. A later incident of the same entity and
-kind looks alike when the same channels speak in the same directions and it is not much larger. Silence has an end, what
-it holds back is counted, and it ends at once when the incident grows into something else.
+kind looks alike when the same channels speak in the same directions and it is neither much larger nor much longer.
+Silence has an end, what it holds back is counted, and it ends at once when the incident grows into something else.
 
 Legend: V witnesses, C channels, n entities in use.
 """
@@ -36,6 +36,8 @@ _LARGER_SCORE = 2.0
 _LARGER_ERROR = 2.0
 _ERROR_SLACK = 3.0
 _MOST_ERROR = 1e6
+# Nor does it last much longer: a street party ends, a leak of the same size does not.
+_LONGER = 2.0
 # An entity's bar on both tiers: each false alarm raises it, each confirmed alarm lowers it, within these bounds.
 _BAR_STEP = 0.1
 _BAR = (0.9, 1.5)
@@ -180,7 +182,7 @@ class Lookalikes:
         present = list(now) if now is not None and len(now) == size else incident.context[size:]
         if label.kind is LabelKind.EXPECTED:
             return any(self._same_channels(present, b) >= _EXPECTED_CHANNELS for b in blocks)
-        if not self._no_larger(incident.context[size:], blocks):
+        if _outlasts(incident, label, time_us) or not self._no_larger(incident.context[size:], blocks):
             return False
         opening = incident.context[:size]
         opened_alike = any(self._alike(opening, block) for block in blocks)
@@ -215,6 +217,13 @@ class Lookalikes:
             return False
         seen = np.max([np.abs(block[-C:]) for block in blocks], axis=0)
         return bool((np.abs(ours[-C:]) <= _LARGER_ERROR * seen + _ERROR_SLACK).all())
+
+
+def _outlasts(incident: Incident, label: Label, time_us: int) -> bool:
+    """Return whether an incident has been open for much longer than the labelled one was; not known of an open one."""
+    if label.ended_us is None:
+        return False
+    return time_us - incident.started_us > _LONGER * (label.ended_us - label.started_us)
 
 
 def _cosine(a: Sequence[float] | NDArray[np.float64], b: Sequence[float] | NDArray[np.float64]) -> float:
