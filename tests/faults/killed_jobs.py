@@ -216,6 +216,7 @@ def run_job(of: Service, name: str, seed: int, action: Action, plans: list[Plan]
     file = of.site.file
     text = file.read_text()
     file.write_text(text.replace("shadow: 0s", "shadow: 1h") if action is Action.SHADOWED else text)
+    of.site.registry.dismiss("air")  # where somebody is in shadow already, nobody else comes in
     job, before, at = of.site.job(name), of.now(), name
     try:
         for plan in plans:

@@ -1,6 +1,6 @@
 """Kills `vedette models promote` and `rollback` at their file operations while a stream is scored, and looks around.
 
-Run as a program, by ``test_kills``: SEED FOLDER. Writes what it found to stdout as JSON.
+Run as a program, by ``test_kills``: FOLDER. Writes what it found to stdout as JSON.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -39,6 +40,7 @@ class Scoring:
         lines.touch()
         self._lines = lines.open("rb")
         self._torn = b""
+        self._ended = False
         self._said: list[list[str]] = []
         parent = os.getpid()
         self._pid = os.fork()
@@ -46,6 +48,8 @@ class Scoring:
             try:
                 speak_to(folder / "scoring.log")
                 _score(config, registry, values, lines, lambda: os.getppid() == parent)
+            except Exception:
+                traceback.print_exc()
             finally:
                 os._exit(1)
 
@@ -57,7 +61,7 @@ class Scoring:
             said = self._read()
             if len(said) > steps and said[-1][1] == version:
                 return []
-            if os.waitpid(self._pid, os.WNOHANG) != (0, 0):
+            if self._has_ended():
                 return ["scoring has ended"]
             time.sleep(_ASK_EVERY_S)
         last = " ".join(self._said[-1]) if self._said else "nothing"
@@ -65,17 +69,25 @@ class Scoring:
 
     def stop(self, known: set[str]) -> list[str]:
         """End it; return what is wrong with what it has scored, by whichever of the ``known`` versions."""
-        os.kill(self._pid, signal.SIGKILL)
-        os.waitpid(self._pid, 0)
+        ended = self._has_ended()
+        if not ended:
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
         said = self._read()
         self._lines.close()
         steps = [int(step) for step, _, _ in said]
-        wrong = [] if steps == list(range(1, len(said) + 1)) else ["steps were left out"]
+        wrong = ["scoring has ended"] if ended else []
+        if steps != list(range(1, len(said) + 1)):
+            wrong.append("steps were left out")
         if odd := {score for _, _, score in said if not np.isfinite(float(score))}:
             wrong.append(f"scores are no numbers: {odd}")
         if strangers := {version for _, version, _ in said} - known:
             wrong.append(f"strangers were in charge: {strangers}")
         return wrong
+
+    def _has_ended(self) -> bool:
+        self._ended = self._ended or os.waitpid(self._pid, os.WNOHANG) != (0, 0)
+        return self._ended
 
     def _read(self) -> list[list[str]]:
         """Return step, version and score of all steps so far."""
