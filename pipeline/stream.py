@@ -141,6 +141,12 @@ class Stream(StreamState):
             return float(self._cold_score[row])
         return float(detection.score[row])
 
+    def shown_scores(self, detection: Detection) -> NDArray[np.float32]:
+        """Return [n] what ``shown_score`` does for each row; not to be written to."""
+        if self._cold_score is None:
+            return detection.score
+        return np.where(detection.warming, self._cold_score, detection.score)
+
     def alert(self, frames: Frames, expected: Expected, detection: Detection, now_us: int) -> list[AlertMessage]:
         """Return what there is to say about this frame; the incidents' life goes on."""
         stages = self.stages
