@@ -191,6 +191,10 @@ class Succession:
         except RegistryError as error:
             self._complain(version, "a version cannot be used; scoring goes on with what is in charge", error)
             return None
+        except (MemoryError, OSError) as error:  # not the network's fault, so it is not barred for it
+            why = RegistryError(f"stream {name!r}: version {version}: {type(error).__name__}: {error}")
+            self._complain(version, "a version cannot be made ready now; scoring goes on with what is in charge", why)
+            return None
         except BrokenNetworkError as error:
             failure = Failure(version, Failing.NAN, str(error))
         except Exception as error:  # whatever a foreign network does when it is stepped: it is not to be put in charge

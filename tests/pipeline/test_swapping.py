@@ -242,6 +242,28 @@ def test_a_version_that_cannot_be_used_is_left(tmp_path: Path, what: str) -> Non
     assert service.version == first
 
 
+@pytest.mark.parametrize("trouble", [MemoryError("no room"), OSError(28, "No space left on device")])
+def test_a_machine_in_need_is_no_fault_of_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    """Protects all versions from being barred, one after the other, by a machine without memory or room on the disk."""
+    registry, (first,) = shelf(tmp_path, untrained(0))
+
+    def no_room(*_: object, **__: object) -> None:
+        raise trouble
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.preparing.Correction", no_room)
+        service = Service(registry)
+        service.feed(wandering(3, 10))
+        service.look_and_turn()
+        assert service.version == LINEAR
+    assert (registry.champion_version("air"), registry.barred("air")) == (first, {})
+    assert service.value("models_unusable_total") == 1.0
+    service.look_and_turn()
+    assert service.version == first
+
+
 def test_a_network_that_breaks_while_it_is_rebuilt_never_takes_charge(tmp_path: Path) -> None:
     """Protects the loop from a poisoned model: it is given up before the swap, in the registry too."""
     registry, (first, second) = shelf(tmp_path, untrained(0), broken())
