@@ -116,6 +116,10 @@ class Live:
         steps = self._recent.get(stream)
         return None if steps is None else steps[-1]
 
+    def steps_after(self, stream: str, time_us: int) -> list[LiveStep]:
+        """Return the recent steps that ended after ``time_us``, oldest first; those that there was no room for miss."""
+        return [step for step in self._recent.get(stream, ()) if step.time_us > time_us]
+
     def row(self, stream: str, entity: str) -> int | None:
         """Return the row of an entity in the newest step; None where it is not in it. Costs a look at each name."""
         newest = self.newest(stream)
