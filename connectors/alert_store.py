@@ -6,6 +6,7 @@ import threading
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, select, update
@@ -15,6 +16,7 @@ from sqlalchemy.sql import and_, case
 from connectors.alert_store_engine import Database
 from connectors.alert_store_queries import (
     INCIDENT_FIELDS,
+    incident_count,
     incident_of,
     incident_select,
     incident_values,
@@ -22,8 +24,8 @@ from connectors.alert_store_queries import (
     label_select,
     message_values,
 )
-from connectors.alert_store_rows import IncidentQuery, IncidentRow, LabelRow, MessageRow
-from connectors.alert_store_tables import incidents, label_revision, labels, messages
+from connectors.alert_store_rows import AuditRow, IncidentQuery, IncidentRow, LabelRow, MessageRow
+from connectors.alert_store_tables import audit, incidents, label_revision, labels, messages
 from connectors.errors import StoreUnavailable
 
 _ENDED = ("resolved", "corrected")
@@ -97,6 +99,11 @@ class AlertStore:
         """Return the incidents that fit, newest first."""
         with self._reading() as connection:
             return [incident_of(row) for row in connection.execute(incident_select(query))]
+
+    def count(self, query: IncidentQuery = IncidentQuery()) -> int:  # noqa: B008  # it is frozen
+        """Return how many incidents fit, whatever the query's limit and offset."""
+        with self._reading() as connection:
+            return int(connection.execute(incident_count(query)).scalar_one())
 
     def find(self, prefix: str, limit: int = 10) -> list[IncidentRow]:
         """Return the incidents whose id begins so, at most ``limit``, newest first."""
@@ -201,6 +208,29 @@ class AlertStore:
                 chosen = label_select().where(labels.c.incident_id.in_(ids[first : first + _IDS_PER_QUERY]))
                 found += [label_of(row) for row in connection.execute(chosen)]
         return sorted(found, key=lambda label: label.revision)
+
+    # ---- what people did ----
+
+    def begin_action(self, row: AuditRow) -> None:
+        """Note that somebody is about to do something."""
+        with self._writing() as connection:
+            connection.execute(insert(audit).values(**asdict(row)))
+
+    def end_action(self, action_id: str, outcome: str, detail: str) -> None:
+        """Note what came of it."""
+        with self._writing() as connection:
+            connection.execute(update(audit).where(audit.c.id == action_id).values(outcome=outcome, detail=detail))
+
+    def actions(self, limit: int, offset: int = 0) -> list[AuditRow]:
+        """Return what was done, newest first."""
+        newest = select(audit).order_by(audit.c.time_us.desc(), audit.c.id).limit(limit).offset(offset)
+        with self._reading() as connection:
+            return [AuditRow(**row._mapping) for row in connection.execute(newest)]
+
+    def count_actions(self) -> int:
+        """Return how many actions are on record."""
+        with self._reading() as connection:
+            return int(connection.execute(select(func.count()).select_from(audit)).scalar_one())
 
     # ---- inner ----
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Row, Select, or_, select
+from sqlalchemy import Row, Select, func, or_, select
 
 from connectors.alert_store_rows import IncidentQuery, IncidentRow, LabelRow
 from connectors.alert_store_tables import incidents, labels
@@ -34,7 +34,18 @@ def incident_of(row: Row[Any]) -> IncidentRow:
 def incident_select(query: IncidentQuery) -> Select[Any]:
     """Return the question for the incidents that fit, newest first."""
     c = incidents.c
-    chosen = select(incidents).order_by(c.opened_us.desc(), c.id).limit(query.limit)
+    first = (c.tier.desc(),) if query.urgent_first else ()
+    chosen = select(incidents).order_by(*first, c.opened_us.desc(), c.id).limit(query.limit).offset(query.offset)
+    return _narrowed(chosen, query)
+
+
+def incident_count(query: IncidentQuery) -> Select[Any]:
+    """Return the question for how many incidents fit, whatever its limit and offset."""
+    return _narrowed(select(func.count()).select_from(incidents), query)
+
+
+def _narrowed(chosen: Select[Any], query: IncidentQuery) -> Select[Any]:
+    c = incidents.c
     if query.stream is not None:
         chosen = chosen.where(c.stream == query.stream)
     if query.entity is not None:
@@ -46,6 +57,13 @@ def incident_select(query: IncidentQuery) -> Select[Any]:
     if query.overlaps_us is not None:
         first_us, last_us = query.overlaps_us
         chosen = chosen.where(c.started_us <= last_us, or_(c.resolved_us.is_(None), c.resolved_us >= first_us))
+    if query.kind is not None:
+        chosen = chosen.where(c.kind == query.kind)
+    if query.least_tier is not None:
+        chosen = chosen.where(c.tier >= query.least_tier)
+    if query.search is not None:
+        anywhere = [column.icontains(query.search, autoescape=True) for column in (c.entity, c.site, c.reason)]
+        chosen = chosen.where(or_(c.id.startswith(query.search.lower(), autoescape=True), *anywhere))
     return chosen
 
 

@@ -107,3 +107,29 @@ class IncidentQuery:
     overlaps_us: tuple[int, int] | None = None
     """Those that lived at any time within [first, last]; an open one lives on."""
     limit: int | None = None
+    offset: int = 0
+    """So many of the newest are left out."""
+    kind: str | None = None
+    least_tier: int | None = None
+    search: str | None = None
+    """A part of the entity's name, the site or the reason, in either case, or the beginning of the id."""
+    urgent_first: bool = False
+    """Order by tier first, the highest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """Something that somebody did, or tried to."""
+
+    id: str
+    time_us: int
+    """Wall clock."""
+    who: str
+    role: str
+    action: str
+    subject: str
+    """What it was about, such as an incident's id, or a stream and a version."""
+    detail: str
+    """What was asked for, and what came of it, in words."""
+    outcome: str
+    """"begun" until it is known: who finds that later knows that the process was killed meanwhile."""

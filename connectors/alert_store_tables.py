@@ -155,3 +155,18 @@ label_revision = Table(
 )
 """One row: the newest revision. Whoever changes labels holds it until the commit, so that revisions become visible in
 their order and nobody who asks for what is newer than n ever misses one."""
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", AnyText, primary_key=True),
+    Column("time_us", BigInteger, nullable=False),
+    Column("who", AnyText, nullable=False),
+    Column("role", AnyText, nullable=False),
+    Column("action", AnyText, nullable=False),
+    Column("subject", AnyText, nullable=False),
+    Column("detail", AnyText, nullable=False),
+    Column("outcome", AnyText, nullable=False),
+    Index("audit_time", "time_us"),
+)
+"""What people did by the console and the API. Nothing refers to incidents: it stays when they are removed."""
