@@ -6,14 +6,15 @@
 
 Layout: ``LOCATION/stream=NAME/day=YYYY-MM-DD/part_….parquet``, the day in UTC, of the end of the step. A table has one
 row per entity and step in which there was a reading: ``time`` (end of the step), ``step``, ``entity``, a column per
-channel under the channel's own name (null where missing), ``_learn:CHANNEL`` (may be learned from), ``_score``,
-``_level`` (0 none, 1 watch, 2 alert open then) and ``_revision``. A channel that is called like one of our columns, or
+channel under the channel's own name (null where missing), ``_learn:CHANNEL`` (may be learned from),
+``_expected:CHANNEL`` and ``_spread:CHANNEL`` (what was forecast the step before, and the standard deviation of its error;
+not in older parts), ``_score``, ``_level`` (0 none, 1 watch, 2 alert open then) and ``_revision``. A channel that is called like one of our columns, or
 begins with an underscore, is in column ``_channel:NAME``. People read it with ``pandas.read_parquet(LOCATION)``, or
 with ``LOCATION/stream=NAME`` where streams have different channels (pandas takes the columns of the first file only).
 
 Parts are never changed. Of rows for the same entity and step the one with the highest ``_revision`` counts, which is
 when it was said, in microseconds since 1970: so a revised frame takes back what was said before, and what is said again
-after a restart counts once. ``_score`` and ``_level`` are null in revisions, which know values only; the newest that
+after a restart counts once. ``_score``, ``_level`` and forecasts are null in revisions, which know values only; the newest that
 are not null count.
 
 Legend: E entities, T steps, C channels, n rows.
@@ -103,6 +104,10 @@ class HistoryPart:
     """[n] 0, 1, 2; NO_LEVEL in a revision."""
     revision: NDArray[np.int64]
     """[n] the higher one counts; microseconds since 1970 at which the row was said."""
+    expected: NDArray[np.float32] | None = None
+    """[n, C] what was forecast, NaN where nothing was; None: nobody knows. Of no meaning in a revision."""
+    spread: NDArray[np.float32] | None = None
+    """[n, C] standard deviation of the forecast's error; there where ``expected`` is."""
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -120,6 +125,8 @@ class HistoryPart:
             self.score[rows],
             self.level[rows],
             self.revision[rows],
+            None if self.expected is None else self.expected[rows],
+            None if self.spread is None else self.spread[rows],
         )
 
 

@@ -37,6 +37,7 @@ def merge(parts: Sequence[StoredPart]) -> HistoryPart:
     verdict = order[judged]
     values, learn = np.full((len(last), len(channels)), np.nan), np.zeros((len(last), len(channels)), np.bool_)
     _gather(parts, channels, last, values, learn)
+    expected, spread = _forecasts(parts, channels, np.where(judged >= 0, verdict, -1))
     return HistoryPart(
         channels,
         parts[0].step_us,
@@ -48,7 +49,27 @@ def merge(parts: Sequence[StoredPart]) -> HistoryPart:
         np.where(judged >= 0, np.concatenate([part.score for part in parts])[verdict], np.float32(0)),
         np.where(judged >= 0, level[verdict], np.int8(NO_LEVEL)),
         revision[last],
+        expected,
+        spread,
     )
+
+
+def _forecasts(
+    parts: Sequence[StoredPart], channels: tuple[str, ...], rows: NDArray[np.intp]
+) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]:
+    """Return [k, C] expected and spread from ``rows``, which count through all parts; -1: nobody knows."""
+    if all(part.expected is None for part in parts):
+        return None, None
+    expected, spread = (np.full((len(rows), len(channels)), np.nan, np.float32) for _ in range(2))
+    begin = 0
+    for part in parts:
+        mine = np.flatnonzero((rows >= begin) & (rows < begin + len(part)))
+        for numbers, own in ((expected, part.expected), (spread, part.spread)):
+            for c, channel in enumerate(part.channels if own is not None else ()):
+                assert own is not None
+                numbers[mine, channels.index(channel)] = own[rows[mine] - begin, c]
+        begin += len(part)
+    return expected, spread
 
 
 def _gather(

@@ -26,6 +26,7 @@ _META = b"vedette"
 _RESERVED = frozenset(("time", "step", "entity", "stream", "day"))
 _CHANNEL = "_channel:"
 _LEARN = "_learn:"
+_EXPECTED, _SPREAD = "_expected:", "_spread:"
 _TYPES = {
     "time": pa.timestamp("us", "UTC"),
     "step": pa.int64(),
@@ -34,6 +35,10 @@ _TYPES = {
     "_level": pa.int8(),
     "_revision": pa.int64(),
 }
+_SPREAD_PARTS = 64
+"""A forecast is kept to so many parts of its spread: finer digits are noise, and would be most of a part's bytes."""
+_MERGED_ROWS = 65_536
+"""Of a row group in a merged part, which is in the order of entities: one entity is in few of them."""
 # A part is written every minute and merged once: the one should be fast, the other small.
 _FAST, _SMALL = 1, 9
 
@@ -59,6 +64,9 @@ class StoredPart:
     score: NDArray[np.float32]
     values: NDArray[np.float64]
     learn: NDArray[np.bool_]
+    expected: NDArray[np.float32] | None = None
+    """None where it was not asked for, or none of it is there."""
+    spread: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -105,6 +113,12 @@ def encode(stream: str, part: HistoryPart, *, merged: bool) -> memoryview:
         columns[column_of(channel)] = pa.array(values, mask=np.isnan(values))
     for c, channel in enumerate(part.channels):
         columns[f"{_LEARN}{_text(channel)}"] = pa.array(np.ascontiguousarray(part.learn[:, c]))
+    if part.expected is not None and part.spread is not None:
+        expected, spread = _rounded(part.expected, part.spread)
+        for prefix, numbers in ((_EXPECTED, expected), (_SPREAD, spread)):
+            for c, channel in enumerate(part.channels):
+                column = np.ascontiguousarray(numbers[:, c])
+                columns[f"{prefix}{_text(channel)}"] = pa.array(column, mask=np.isnan(column) | unjudged)
     columns["_score"] = pa.array(part.score, mask=unjudged)
     columns["_level"] = pa.array(part.level, mask=unjudged)
     columns["_revision"] = pa.array(part.revision)
@@ -116,12 +130,19 @@ def encode(stream: str, part: HistoryPart, *, merged: bool) -> memoryview:
         compression="zstd",
         compression_level=_SMALL if merged else _FAST,
         write_statistics=["step"] if not merged else True,
+        row_group_size=_MERGED_ROWS if merged else None,
     )
     return memoryview(sink.getvalue())
 
 
 def decode(
-    file: PartFile, data: bytes, stream: str, step_us: int | None, channels: Sequence[str] | None
+    file: PartFile,
+    data: bytes,
+    stream: str,
+    step_us: int | None,
+    channels: Sequence[str] | None,
+    *,
+    forecasts: bool = False,
 ) -> StoredPart | None:
     """Return the rows of a part; None if its steps have another length.
 
@@ -131,6 +152,7 @@ def decode(
         stream: whose part it should be.
         step_us: the length of a step; None takes any.
         channels: which, in this order, NaN for those that it lacks; None: those that it has.
+        forecasts: whether what was forecast is wanted too.
 
     Raises:
         DamagedPartError: if it is no part of this stream, is damaged, or was made by a newer version.
@@ -140,16 +162,37 @@ def decode(
         about = _about(parquet, stream)
         if step_us is not None and about["step_us"] != step_us:
             return None
-        known = [c for name in parquet.schema_arrow.names if (c := channel_of(name)) is not None]
-        wanted = tuple(known if channels is None else channels)
-        names = [column_of(c) for c in wanted if _text(c) in known]
-        learn = [f"{_LEARN}{_text(c)}" for c in wanted if _text(c) in known]
-        table = parquet.read(columns=[*list(_TYPES)[1:], *names, *learn])
+        wanted, columns = _wanted(parquet, channels, forecasts)
+        table = parquet.read(columns=columns)
         _compare(file, table, about["step_us"])
         return _stored(table, wanted, about)
     except DamagedPartError:
         raise
     except Exception as error:  # whatever Arrow makes of bytes that anybody may have written
+        raise DamagedPartError(f"{type(error).__name__}: {error}") from error
+
+
+def decode_entity(
+    file: PartFile, data: bytes, stream: str, step_us: int, channels: Sequence[str], entity: str
+) -> StoredPart | None:
+    """Return one entity's rows of a part with what was forecast, as ``decode`` does, and raises; others are not built.
+
+    In a merged part only the row groups are read that may hold the entity.
+    """
+    try:
+        parquet = _open(file, data)
+        about = _about(parquet, stream)
+        if about["step_us"] != step_us:
+            return None
+        wanted, columns = _wanted(parquet, channels, True)
+        source = pa.BufferReader(data)
+        table = pq.read_table(
+            source, columns=columns, filters=pc.field("entity") == _text(entity), use_threads=False, partitioning=None
+        )
+        return _stored(table, wanted, about) if table.num_rows else None
+    except DamagedPartError:
+        raise
+    except Exception as error:  # as in decode
         raise DamagedPartError(f"{type(error).__name__}: {error}") from error
 
 
@@ -169,6 +212,32 @@ def decode_keys(file: PartFile, data: bytes, stream: str, step_us: int) -> Keys 
 
 
 # ---- inner ----
+
+
+def _wanted(parquet: Any, channels: Sequence[str] | None, forecasts: bool) -> tuple[tuple[str, ...], list[str]]:
+    """Return the channels to give, and the columns to read for them."""
+    here = set(parquet.schema_arrow.names)
+    known = [c for name in parquet.schema_arrow.names if (c := channel_of(name)) is not None]
+    wanted = tuple(known if channels is None else channels)
+    there = [c for c in wanted if _text(c) in known]
+    columns = [*list(_TYPES)[1:], *map(column_of, there), *(f"{_LEARN}{_text(c)}" for c in there)]
+    if forecasts:
+        columns += [n for c in there for p in (_EXPECTED, _SPREAD) if (n := f"{p}{_text(c)}") in here]
+    return wanted, columns
+
+
+def _rounded(
+    expected: NDArray[np.float32], spread: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return forecasts to a part of their spread, spreads to 8 bits; what is not finite, or has no spread, is NaN."""
+    known = np.isfinite(expected) & np.isfinite(spread) & (spread > 0)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore", under="ignore"):
+        grain = np.exp2(np.floor(np.log2(spread / _SPREAD_PARTS))).astype(np.float32)  # a power of two: zero bits
+        expected = np.where(grain > 0, np.round(expected / grain) * grain, expected)
+        fraction, exponent = np.frexp(spread)
+        spread = np.ldexp(np.round(fraction * 256) / 256, exponent).astype(np.float32)
+    known &= np.isfinite(expected) & np.isfinite(spread)
+    return np.where(known, expected, np.float32(np.nan)), np.where(known, spread, np.float32(np.nan))
 
 
 def _text(name: str) -> str:
@@ -228,6 +297,7 @@ def _stored(table: Any, channels: tuple[str, ...], about: dict[str, Any]) -> Sto
             values[:, c] = table.column(name).to_numpy()  # null becomes NaN
             learn[:, c] = pc.fill_null(table.column(f"{_LEARN}{_text(channel)}"), False).to_numpy()
     names, codes = _names_and_codes(table)
+    forecasts = [_numbers(table, prefix, channels) for prefix in (_EXPECTED, _SPREAD)]
     return StoredPart(
         names,
         channels,
@@ -240,7 +310,21 @@ def _stored(table: Any, channels: tuple[str, ...], about: dict[str, Any]) -> Sto
         pc.fill_null(table.column("_score"), 0.0).to_numpy(),
         values,
         learn,
+        *forecasts,
     )
+
+
+def _numbers(table: Any, prefix: str, channels: Sequence[str]) -> NDArray[np.float32] | None:
+    """Return [n, C] of the columns that are called so, NaN for those that are not there; None if none is."""
+    here = set(table.column_names)
+    names = [f"{prefix}{_text(channel)}" for channel in channels]
+    if not here.intersection(names):
+        return None
+    numbers = np.full((table.num_rows, len(channels)), np.nan, np.float32)
+    for c, name in enumerate(names):
+        if name in here:
+            numbers[:, c] = table.column(name).to_numpy()
+    return numbers
 
 
 def _names_and_codes(table: Any) -> tuple[Any, NDArray[np.int32]]:

@@ -42,6 +42,9 @@ class FrameRows:
     number: int
     """In the order of handing over, from 1."""
     size_bytes: int
+    expected: NDArray[np.float32] | None = None
+    """[k, C]; None where nobody told."""
+    spread: NDArray[np.float32] | None = None
 
 
 def part_of(kept: KeptStream, rows: Sequence[FrameRows]) -> HistoryPart:
@@ -68,7 +71,17 @@ def part_of(kept: KeptStream, rows: Sequence[FrameRows]) -> HistoryPart:
         np.concatenate([each.score for each in rows]),
         np.concatenate([each.level for each in rows]),
         np.repeat(np.array([each.revision for each in rows], np.int64), sizes),
+        _forecasts(rows, [each.expected for each in rows]),
+        _forecasts(rows, [each.spread for each in rows]),
     )
+
+
+def _forecasts(rows: Sequence[FrameRows], told: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
+    """Return [sum of k, C], NaN for rows of which nothing was told; None where nothing was told of any."""
+    if all(each is None for each in told):
+        return None
+    blank = [np.full(each.values.shape, np.nan, np.float32) for each in rows]
+    return np.concatenate([b if t is None else t for b, t in zip(blank, told, strict=True)])
 
 
 def copied(column: NDArray[_T], rows: NDArray[np.intp], whole: bool) -> NDArray[_T]:

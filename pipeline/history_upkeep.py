@@ -119,7 +119,7 @@ def _merge_group(store: HistoryStore, stream: str, group: list[PartFile]) -> int
         except FileNotFoundError:
             return 0  # another process is at this day
         try:
-            part = decode(file, data, stream, None, None)
+            part = decode(file, data, stream, None, None, forecasts=True)
         except DamagedPartError as error:
             log.warning("part of the history not usable; left as it is", path=file.path, error=str(error))
             continue

@@ -87,6 +87,9 @@ class HistoryWriter:
         frames: Frames,
         level: NDArray[np.int8],
         score: NDArray[np.float32],
+        *,
+        expected: NDArray[np.float64] | None = None,
+        spread: NDArray[np.float32] | None = None,
     ) -> None:
         """Keep the rows of ``frames`` in which there is a value; never waits for the disk.
 
@@ -96,6 +99,8 @@ class HistoryWriter:
             frames: of all entities. Its arrays may be changed afterwards.
             level: [n] 0 none, 1 watch, 2 alert open now.
             score: [n].
+            expected: [n, C] what was forecast for this step, NaN where nothing was; None: not kept.
+            spread: [n, C] standard deviation of the forecast's error.
         """
         slots = np.flatnonzero(any_value(frames.values))
         if len(slots) == 0:
@@ -103,7 +108,11 @@ class HistoryWriter:
         whole = len(slots) == len(frames.values)
         values, learn = copied(frames.values, slots, whole), copied(frames.learn, slots, whole)
         score, level = copied(score, slots, whole), copied(level, slots, whole)
-        self._hand_over(stream, entities, slots, frames.step, values, learn, score, level)
+        forecasts: tuple[NDArray[np.float32], ...] = ()
+        if expected is not None and spread is not None:
+            with np.errstate(over="ignore"):
+                forecasts = tuple(np.asarray(each[slots], np.float32) for each in (expected, spread))
+        self._hand_over(stream, entities, slots, frames.step, values, learn, score, level, *forecasts)
 
     def revised(self, stream: str, entities: Sequence[str], new: Frames) -> None:
         """Keep a revision: what ``new`` says of its rows replaces what was kept, also where it says "missing".
@@ -164,12 +173,15 @@ class HistoryWriter:
         learn: NDArray[np.bool_],
         score: NDArray[np.float32],
         level: NDArray[np.int8],
+        *forecasts: NDArray[np.float32],
     ) -> None:
         self._revision = max(self._revision + 1, self._now_us())
-        columns = (slots, values, learn, score, level)
+        columns = (slots, values, learn, score, level, *forecasts)
         size_bytes = sum(column.nbytes for column in columns) + _FRAME_BYTES
         number = self._added + 1
-        rows = FrameRows(stream, entities, slots, step, values, learn, score, level, self._revision, number, size_bytes)
+        rows = FrameRows(
+            stream, entities, slots, step, values, learn, score, level, self._revision, number, size_bytes, *forecasts
+        )
         with self._changed:
             refused = self._waiting_bytes + size_bytes > self._max_bytes or self._closing
             if not refused:

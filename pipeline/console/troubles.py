@@ -1,0 +1,50 @@
+"""Why a question has no answer; each becomes a JSON body with the reason, never a stack trace.
+
+    Trouble
+    ├── NotThere   404  there is no such thing
+    ├── BadQuestion 400 the question cannot be understood
+    ├── Refused    409  what was asked for cannot be done as things are
+    ├── TooMuch    429  too many questions, or too much at once
+    └── Away       503  the database, the registry or the history cannot be asked now
+"""
+
+from __future__ import annotations
+
+
+class Trouble(Exception):
+    """A question without an answer. The text is for whoever asked."""
+
+    status = 500
+    retry_after_s: int | None = None
+
+
+class NotThere(Trouble):
+    """There is no such thing."""
+
+    status = 404
+
+
+class BadQuestion(Trouble):
+    """The question cannot be understood."""
+
+    status = 400
+
+
+class Refused(Trouble):
+    """What was asked for cannot be done as things are."""
+
+    status = 409
+
+
+class TooMuch(Trouble):
+    """Too many questions, or too much at once."""
+
+    status = 429
+    retry_after_s = 1
+
+
+class Away(Trouble):
+    """What would have to be asked does not answer now."""
+
+    status = 503
+    retry_after_s = 5
