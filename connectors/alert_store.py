@@ -60,6 +60,12 @@ class AlertStore:
         """Return what messages call this database; never with its password."""
         return self._database.name
 
+    def is_current(self) -> bool:
+        """Return whether the schema is of this version; changes nothing. Raises StoreMissing where there is none."""
+        from connectors.alert_store_migrating import is_current
+
+        return is_current(self._database)
+
     def migrate(self) -> None:
         """Bring the schema up to date, whatever its version; see ``connectors.alert_store_migrating``."""
         from connectors.alert_store_migrating import migrate

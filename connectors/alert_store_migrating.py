@@ -52,6 +52,16 @@ def migrate(database: Database, *, create: bool = True, target: str = "head") ->
             _upgrade(connection, target)
 
 
+def is_current(database: Database) -> bool:
+    """Return whether the schema is of this version; changes nothing. Raises as ``migrate`` without ``create`` does."""
+    scripts = _scripts()
+    with database.reading() as connection:
+        now = _revision(connection, database, scripts)
+    if now is None:
+        raise StoreMissing(f"{database.name} has no tables yet")
+    return now == scripts.get_current_head()
+
+
 def _scripts() -> ScriptDirectory:
     return ScriptDirectory.from_config(_config())
 

@@ -109,6 +109,15 @@ class Alerting:
         """Return [n] the tier of the open anomaly: 0 none, 1 watch, 2 alert; a copy."""
         return self.state["tier"][:n].copy()
 
+    def level_to_learn(self, n: int) -> NDArray[np.int8]:
+        """Return [n] the tier as ``level``, 0 where the open anomaly looks like a false alarm: it is ordinary."""
+        level = self.level(n)
+        for row, _ in self._book.places():
+            incident = self._book.get(row)
+            if row < n and incident is not None and incident.silenced_by and self.lookalikes.is_ordinary(incident):
+                level[row] = 0
+        return level
+
     def open_incidents(self) -> list[Incident]:
         """Return all open anomalies."""
         return self._book.open_incidents()

@@ -159,7 +159,8 @@ def require_topics_of(config: Config) -> None:
     servers = settings.pop("bootstrap_servers")
     outputs = config.outputs
     wanted = [topic for stream in config.streams for topic in stream.topics]
-    wanted += [t for t in (outputs.alerts_topic, outputs.scores_topic, outputs.dead_letter_topic) if t is not None]
+    others = (outputs.alerts_topic, outputs.scores_topic, outputs.dead_letter_topic, config.feedback.topic)
+    wanted += [topic for topic in others if topic is not None]
     try:
         require_topics(servers, wanted, settings=settings)
     except SourceUnavailable as error:

@@ -63,7 +63,8 @@ def _database_url(value: SecretStr) -> SecretStr:
 
 
 def _without_password(value: SecretStr) -> str:
-    return re.sub(r"(://[^:/@]*:)[^@]*@", rf"\1{MASK}@", value.get_secret_value())
+    masked = re.sub(r"(://[^:/@]*:)[^@]*@", rf"\1{MASK}@", value.get_secret_value())
+    return re.sub(r"([?&]password=)[^&]*", rf"\1{MASK}", masked)
 
 
 Location = Annotated[str, Field(min_length=1), AfterValidator(_location)]

@@ -104,7 +104,8 @@ class Housekeeping:
         """A step was scored, learned from and told of: hand it over, and let in what is ready."""
         n = len(frames.values)
         if self.history is not None:
-            self.history.add(stream.name, stream.entities, frames, stream.level(n), detection.score)
+            level = stream.stages.alerting.level_to_learn(n)
+            self.history.add(stream.name, stream.entities, frames, level, detection.score)
         watch = self._drift.get(stream.name)
         if watch is not None and self.scheduling is not None:
             self._watch_for_drift(watch, self.scheduling, stream, frames, expected, detection)

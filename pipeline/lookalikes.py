@@ -141,6 +141,13 @@ class Lookalikes:
         incident.silenced_by = ""
         return ""
 
+    def is_ordinary(self, incident: Incident) -> bool:
+        """Return whether what keeps an incident silent is a false alarm's label: such frames may be learned from."""
+        return any(
+            label.id == incident.silenced_by and label.kind is LabelKind.FALSE_ALARM
+            for label in self._by_place.get((incident.entity, str(incident.kind)), ())
+        )
+
     def take_counts(self) -> dict[str, int]:
         """Return how many incidents each label has held back since the last call, by the label's id."""
         counts, self._suppressed = dict(self._suppressed), Counter()

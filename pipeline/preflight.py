@@ -123,15 +123,18 @@ def _history(config: Config) -> Finding:
 
 def _database(config: Config) -> Finding:
     from connectors.alert_store import AlertStore
-    from connectors.errors import ConnectorError, Misconfigured
+    from connectors.errors import ConnectorError, Misconfigured, StoreMissing
 
     try:
-        AlertStore(config.database.url.get_secret_value()).migrate()
+        current = AlertStore(config.database.url.get_secret_value(), create=False).is_current()
+    except StoreMissing as error:
+        return Finding("database", OK, f"{error}: made at the start")
     except Misconfigured as error:
         return Finding("database", CONFIG, str(error))
     except ConnectorError as error:
         return Finding("database", UNAVAILABLE, str(error))
-    return Finding("database", OK, f"{config.model_dump(mode='json')['database']['url']} is up to date")
+    state = "is up to date" if current else "is of an older version: migrated at the start"
+    return Finding("database", OK, f"{config.model_dump(mode='json')['database']['url']} {state}")
 
 
 def _file(path: Path) -> Finding:

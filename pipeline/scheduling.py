@@ -27,6 +27,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 from pipeline.job_record import JobReason
 from pipeline.job_request import Answer
 from pipeline.metrics_models import ModelMetrics
+from pipeline.pending_drifts import PendingDrifts
 from pipeline.training_due import (
     StreamSchedule,
     first_due_us,
@@ -43,6 +44,8 @@ log = structlog.get_logger("vedette.scheduling")
 _CATCH_UP_JITTER_S = 60.0  # what was missed while no daemon ran happens within a minute of the start
 _LEAST_INTERVAL_S = 1.0  # APScheduler makes 1 s of 0 without a word
 _WATCHDOG_EVERY_S = 5.0
+_TRY_AGAIN_S = 60.0
+"""After a job that answers a drift could not be started."""
 
 
 class Pointers(Protocol):
@@ -127,7 +130,9 @@ class Scheduling:
         self._asked: SimpleQueue[tuple[str | None, JobReason]] = SimpleQueue()
         self._drifts: dict[str, Drift] = {}
         self._pending: dict[str, Drift] = {}
+        self._kept = PendingDrifts(jobs.directory)
         self._event_us: dict[str, int] = {}
+        self._next_try_s: dict[str, float] = {}
         self._next_us: dict[str, int | None] = {}
         self._ticked_s = monotonic()
         self._said_stalled = False
@@ -140,6 +145,7 @@ class Scheduling:
     def start(self) -> None:
         """Begin to turn, in threads of its own."""
         self._guarded("read the jobs", self._jobs.look)
+        self._guarded("read the drifts that wait", self._load_drifts)
         scheduler = BackgroundScheduler(
             jobstores={"default": MemoryJobStore()},
             # One thread each: a registry that hangs does not keep jobs from being looked after, nor the other way.
@@ -248,6 +254,7 @@ class Scheduling:
         self._guarded("start what was asked for", self._start_asked)
         for stream in list(self._pending):
             self._guarded("answer a drift", self._answer_drift, stream)
+        self._guarded("keep the drifts that wait", self._kept.keep, dict(self._pending))
         self._ticked_s = self._monotonic()
         self._metrics.scheduler_ticked()
 
@@ -298,11 +305,31 @@ class Scheduling:
             log.warning("cannot ask the registry", stream=stream, error=str(error))
             first = False
         if not first:
-            self._start(stream, JobReason.SCHEDULE)
+            if self._was_done(stream):
+                log.info("not trained again: another daemon has just done it", stream=stream)
+            else:
+                self._start(stream, JobReason.SCHEDULE)
         elif not self._enough(stream):
             log.info("no first training yet: too little history", stream=stream)
         elif first_due_us(self._schedules[stream], self._jobs.records(stream)) <= self._now_us():
             self._start(stream, JobReason.FIRST)  # else ``look`` has tried it just now
+
+    def _was_done(self, stream: str) -> bool:
+        """Return whether a training began within half the schedule's period: replicas share one schedule."""
+        last_us, schedule = last_training_us(self._jobs.records(stream)), self._schedules[stream]
+        if last_us is None:
+            return False
+        period_s = schedule.every_s
+        if schedule.cron is not None:
+            next_run = self._triggers[stream].get_next_fire_time(self._now(), self._now())
+            period_s = None if next_run is None else (next_run - self._now()).total_seconds()
+        return period_s is not None and (self._now_us() - last_us) / 1e6 < 0.5 * period_s
+
+    def _load_drifts(self) -> None:
+        for stream, drift in self._kept.load(self._schedules).items():
+            if self._schedules[stream].on_drift:
+                self._pending.setdefault(stream, drift)
+                self._drifts.setdefault(stream, drift)
 
     def _start_asked(self) -> None:
         while True:
@@ -323,7 +350,10 @@ class Scheduling:
             log.info("drift is not trained on: that was done lately", stream=stream)
         elif self._jobs.running(stream) is not None:
             return  # what runs began before the drift; this one's turn comes when it has ended
+        elif self._monotonic() < self._next_try_s.get(stream, 0.0):
+            return
         elif not self._start(stream, JobReason.DRIFT, since_us=seen.event_us).accepted:
+            self._next_try_s[stream] = self._monotonic() + _TRY_AGAIN_S
             return
         if self._pending.get(stream) is seen:
             del self._pending[stream]

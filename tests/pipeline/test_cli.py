@@ -152,6 +152,13 @@ def test_an_output_file_without_its_directory_is_found(tmp_path: Path) -> None:
     assert "there is no directory" in findings[-1].detail
 
 
+def test_check_changes_nothing(config_file: Path, tmp_path: Path) -> None:
+    """Protects a database in service from a check with a newer version, and a disk from what only a run needs."""
+    before = sorted(tmp_path.rglob("*"))
+    cli.main(["check", "--config", str(config_file), "--offline"])
+    assert [p for p in sorted(tmp_path.rglob("*")) if p not in before and p.name != "checkpoints"] == []
+
+
 def test_effective_prints_a_config_that_loads(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Protects `check --effective > full.yaml`."""
     assert cli.main(["check", "--config", str(config_file), "--effective"]) == OK

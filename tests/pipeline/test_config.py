@@ -204,6 +204,14 @@ def test_secrets_come_from_files_and_are_masked(tmp_path: Path) -> None:
     assert MASK in effective(config)
 
 
+@pytest.mark.parametrize("url", ["postgresql+psycopg://me:hunter2@db/x", "postgresql://db/x?user=me&password=hunter2"])
+def test_the_password_of_the_database_is_not_shown(url: str) -> None:
+    """Protects it from logs and from whoever looks at the effective config, which still says which database it is."""
+    shown = effective(loads(SMALL + f"database: {{url: '{url}'}}\n", {}))
+    assert "hunter2" not in shown
+    assert "db/x" in shown
+
+
 def test_a_secret_that_cannot_be_read_is_told_but_never_shown() -> None:
     """Protects a password that was written in the wrong shape from the log."""
     found = mistakes_of(SMALL + "kafka:\n  security: {password: [hunter2], key_password: 'file:/no/such/file'}\n")

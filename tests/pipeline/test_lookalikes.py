@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -178,6 +179,17 @@ def test_what_looks_like_a_false_alarm_and_stays_is_told() -> None:
     labelled = [m for m in replay(values, LabelKind.FALSE_ALARM) if m.time_us >= begin_us]
     assert [m.phase for m in labelled][:1] == [Phase.OPENED]
     assert labelled[0].time_us - begin_us > 40 * STEP_US  # it was silent at first: it looked alike
+
+
+def test_what_a_false_alarm_keeps_silent_may_be_learned_from() -> None:
+    """Protects the network from never learning a harmless pattern; an expected state is no normal one."""
+    for kind, ordinary in ((LabelKind.FALSE_ALARM, True), (LabelKind.EXPECTED, False)):
+        lookalikes = Lookalikes(2, 1000)
+        lookalikes.take([replace(false_alarm(grown([], SEEN)), kind=kind)])
+        it = incident(grown([], SEEN))
+        assert not lookalikes.is_ordinary(it)
+        assert lookalikes.silenced_by(it, 50, SEEN)
+        assert lookalikes.is_ordinary(it) is ordinary
 
 
 def test_each_incident_is_counted_once_by_its_label() -> None:

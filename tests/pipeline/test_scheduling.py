@@ -12,6 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from pipeline.job_record import JobFolder, JobPhase, JobReason, JobRecord, job_folders
+from pipeline.pending_drifts import PendingDrifts
 from pipeline.scheduling import Chore, Scheduling, trigger_of
 from pipeline.training_due import StreamSchedule, first_due_us
 from pipeline.weekdays import weekday_names
@@ -265,6 +266,30 @@ def test_a_drift_waits_until_there_is_something_to_learn_from(workshop: Workshop
     record = job_folders(workshop.jobs.directory, "air")[-1].read()
     assert record is not None
     assert record.since_us == 1_000_000_000
+
+
+def test_a_drift_that_waits_outlasts_a_restart(workshop: Workshop) -> None:
+    """Protects from days of waiting that a restart forgets; and once it is answered, from answering it again."""
+    first = Office(workshop, drift_wait_s=3600.0)
+    first.scheduling.drift("air", {"residual"}, 1_000_000_000)
+    first.turn()
+    second = Office(workshop, drift_wait_s=3600.0)
+    second.scheduling._load_drifts()
+    second.scheduling.progressed("air", 1_000_000_000 + 3_600_000_000)
+    second.turn()
+    assert second.reasons() == ["drift"]
+    assert PendingDrifts(workshop.jobs.directory).load(["air"]) == {}
+
+
+def test_replicas_do_not_each_train(workshop: Workshop) -> None:
+    """Protects the processors: what another daemon has just trained is not trained again on the same schedule."""
+    office = Office(workshop, every_s=86_400.0)
+    office.pointers.champion = "v1"
+    office.scheduling._start_scheduled("air")
+    office.settle()
+    office.workshop.pass_time(60.0)
+    office.scheduling._start_scheduled("air")
+    assert office.reasons() == ["schedule"]
 
 
 def test_drift_during_a_training_is_answered_after_it(workshop: Workshop) -> None:
