@@ -1,0 +1,354 @@
+"""How every panel of the dashboards is drawn: one look, one place for units, thresholds, variables and links."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from grafana_foundation_sdk.builders import common as common_builders
+from grafana_foundation_sdk.builders import dashboard, prometheus, stat, statetimeline, table, timeseries
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.models import common
+from grafana_foundation_sdk.models import dashboard as model
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+
+GREEN, YELLOW, ORANGE, RED, BLUE, GREY = "green", "yellow", "orange", "red", "blue", "#8e8e8e"
+SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
+Panel = Builder[model.Panel]
+WIDTH = 24
+"""Columns of Grafana's grid."""
+CONSOLE = "http://localhost:9464"
+"""Where the console answers until somebody says otherwise at the top of a dashboard."""
+
+
+class Query(NamedTuple):
+    """A PromQL expression and how its series are called."""
+
+    expr: str
+    legend: str = ""
+
+
+class Step(NamedTuple):
+    """A threshold: from ``above`` on the colour is that; None is the ground."""
+
+    colour: str
+    above: float | None = None
+
+
+class Link(NamedTuple):
+    """A place to go to from a value."""
+
+    title: str
+    url: str
+
+
+def entity_links(stream: str, entity: str) -> tuple[Link, Link]:
+    """Return the ways to an entity's dashboard and to its page in the console.
+
+    Args:
+        stream: what Grafana writes for the stream, such as ``${__field.labels.stream}``.
+        entity: likewise for the entity.
+    """
+    variables = f"var-stream={stream}&var-entity={entity}&${{__url_time_range}}&${{datasource:queryparam}}"
+    return Link("Entity", f"/d/vedette-entity?{variables}"), Link("Console", f"${{console}}/entities/{stream}/{entity}")
+
+
+ENTITY_OF_ROW = entity_links("${__data.fields.Stream:percentencode}", "${__data.fields.Entity:percentencode}")
+ENTITY_OF_SERIES = entity_links("${__field.labels.stream:percentencode}", "${__field.labels.entity:percentencode}")
+
+
+# ---- panels ----
+
+
+def number(
+    title: str,
+    query: Query,
+    *,
+    text: str,
+    unit: str = "short",
+    steps: Sequence[Step] = (Step(BLUE),),
+    width: int = 4,
+    height: int = 4,
+    decimals: int | None = None,
+    links: Sequence[Link] = (),
+    spark: bool = True,
+    words: Sequence[tuple[str, str, str]] = (),
+) -> stat.Panel:
+    """Return a panel with the newest value of ``query``; ``words`` are (value, what is written, colour)."""
+    panel = (
+        stat.Panel()
+        .title(title)
+        .description(text)
+        .datasource(SOURCE)
+        .unit(unit)
+        .span(width)
+        .height(height)
+        .thresholds(_thresholds(steps))
+        .color_scheme(dashboard.FieldColor().mode(model.FieldColorModeId.THRESHOLDS))
+        .color_mode(common.BigValueColorMode.VALUE)
+        .graph_mode(common.BigValueGraphMode.AREA if spark else common.BigValueGraphMode.NONE)
+        .reduce_options(common_builders.ReduceDataOptions().calcs(["lastNotNull"]))
+        .with_target(_target(query, 0))
+    )
+    if decimals is not None:
+        panel = panel.decimals(decimals)
+    if words:
+        panel = panel.mappings([_written(words)])
+    return panel.data_links(_links(links)) if links else panel
+
+
+def lines(
+    title: str,
+    queries: Sequence[Query],
+    *,
+    text: str,
+    unit: str = "short",
+    width: int = 12,
+    height: int = 8,
+    boundary: float | None = None,
+    stacked: bool = False,
+    bars: bool = False,
+    least: float | None = 0.0,
+    links: Sequence[Link] = (),
+    interval: str = "",
+) -> timeseries.Panel:
+    """Return a panel of curves; ``boundary`` draws a dashed line, above which the ground is red."""
+    panel = (
+        timeseries.Panel()
+        .title(title)
+        .description(text)
+        .datasource(SOURCE)
+        .unit(unit)
+        .span(width)
+        .height(height)
+        .line_width(1)
+        .fill_opacity(70 if bars else 30 if stacked else 8)
+        .show_points(common.VisibilityMode.AUTO)
+        .legend(
+            common_builders.VizLegendOptions()
+            .show_legend(True)
+            .display_mode(common.LegendDisplayMode.LIST)
+            .placement(common.LegendPlacement.BOTTOM)
+        )
+        .tooltip(
+            common_builders.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI).sort(common.SortOrder.DESCENDING)
+        )
+    )
+    if bars:
+        panel = panel.draw_style(common.GraphDrawStyle.BARS)
+    if stacked:
+        panel = panel.stacking(common_builders.StackingConfig().mode(common.StackingMode.NORMAL).group("A"))
+    if least is not None:
+        panel = panel.min(least)
+    if boundary is not None:
+        style = common_builders.GraphThresholdsStyleConfig().mode(common.GraphTresholdsStyleMode.DASHED_AND_AREA)
+        panel = panel.thresholds(_thresholds([Step("transparent"), Step(RED, boundary)])).thresholds_style(style)
+    if links:
+        panel = panel.data_links(_links(links))
+    if interval:
+        panel = panel.interval(interval)
+    for i, query in enumerate(queries):
+        panel = panel.with_target(_target(query, i))
+    return panel
+
+
+def rows(
+    title: str,
+    query: Query,
+    *,
+    text: str,
+    columns: Sequence[tuple[str, str]],
+    unit: str = "short",
+    steps: Sequence[Step] = (),
+    words: Sequence[tuple[str, str, str]] = (),
+    width: int = 12,
+    height: int = 8,
+    links: Sequence[Link] = (),
+) -> table.Panel:
+    """Return a table of the newest values, largest first.
+
+    Args:
+        title: above it.
+        query: one value a row.
+        text: what it shows.
+        columns: (label, heading) in order; the value comes last, as ("Value", heading).
+        unit: of the value.
+        steps: colours of the value.
+        words: (value, what is written, colour).
+        width: of the grid's columns.
+        height: of the grid's rows.
+        links: on every cell; ``${__data.fields.NAME}`` is a cell of the row by its heading.
+    """
+    headings = dict(columns)
+    organise = model.DataTransformerConfig(
+        id_val="organize",
+        options={
+            "excludeByName": {"Time": True},
+            "indexByName": {name: i for i, name in enumerate(headings)},
+            "renameByName": headings,
+        },
+    )
+    value = [model.DynamicConfigValue(id_val="unit", value=unit)]
+    if steps:
+        value.append(model.DynamicConfigValue(id_val="thresholds", value=_thresholds(steps).build()))
+        value.append(model.DynamicConfigValue(id_val="custom.cellOptions", value={"type": "color-text"}))
+    if words:
+        value.append(model.DynamicConfigValue(id_val="mappings", value=[_written(words)]))
+    panel = (
+        table.Panel()
+        .title(title)
+        .description(text)
+        .datasource(SOURCE)
+        .span(width)
+        .height(height)
+        .no_value("nothing")
+        .with_target(_target(query, 0).format(PromQueryFormat.TABLE).instant())
+        .with_transformation(organise)
+        .sort_by([common_builders.TableSortByFieldState().display_name(headings["Value"]).desc(True)])
+        .override_by_name(headings["Value"], value)
+    )
+    return panel.data_links(_links(links)) if links else panel
+
+
+def states(
+    title: str, query: Query, *, text: str, words: Sequence[tuple[str, str, str]], width: int = WIDTH, height: int = 6
+) -> statetimeline.Panel:
+    """Return a band for each series that shows which state it was in; ``words`` as for ``number``."""
+    return (
+        statetimeline.Panel()
+        .title(title)
+        .description(text)
+        .datasource(SOURCE)
+        .span(width)
+        .height(height)
+        .mappings([_written(words)])
+        .color_scheme(dashboard.FieldColor().mode(model.FieldColorModeId.THRESHOLDS))
+        .show_value(common.VisibilityMode.AUTO)
+        .row_height(0.8)
+        .with_target(_target(query, 0))
+    )
+
+
+LEVEL_WORDS = (("0", "none", GREEN), ("1", "watch", YELLOW), ("2", "alert", RED))
+"""What vedette_incident's values mean."""
+
+
+# ---- dashboards ----
+
+
+def board(uid: str, title: str, text: str, variables: Sequence[Builder[model.VariableModel]]) -> dashboard.Dashboard:
+    """Return an empty dashboard with its variables, and the ways to the other dashboards and the console."""
+    result = (
+        dashboard.Dashboard(title)
+        .uid(f"vedette-{uid}")
+        .description(text)
+        .tags(["vedette"])
+        .timezone("browser")
+        .readonly()
+        .refresh("30s")
+        .time("now-24h", "now")
+        .tooltip(model.DashboardCursorSync.CROSSHAIR)
+        .link(
+            dashboard.DashboardLink("Vedette")
+            .type(model.DashboardLinkType.DASHBOARDS)
+            .tags(["vedette"])
+            .include_vars(True)
+            .keep_time(True)
+        )
+        .link(
+            dashboard.DashboardLink("Console")
+            .type(model.DashboardLinkType.LINK)
+            .icon("external link")
+            .url("${console}/")
+            .target_blank(True)
+        )
+    )
+    for variable in variables:
+        result = result.with_variable(variable)
+    return result
+
+
+def put(result: dashboard.Dashboard, heading: str, *panels: Panel) -> None:
+    """Append a row with ``panels`` to a dashboard, in the order of reading."""
+    result.with_row(dashboard.Row(heading))
+    for panel in panels:
+        result.with_panel(panel)
+
+
+def source_variable() -> dashboard.DatasourceVariable:
+    """Return the choice of the Prometheus that is asked."""
+    return dashboard.DatasourceVariable("datasource").label("Prometheus").type("prometheus")
+
+
+def console_variable() -> dashboard.TextBoxVariable:
+    """Return where the links to the console lead."""
+    here = model.VariableOption(text=CONSOLE, value=CONSOLE)
+    return dashboard.TextBoxVariable("console").label("Console").default_value(CONSOLE).current(here).options([here])
+
+
+def choice(name: str, label: str, query: str, *, several: bool = True) -> dashboard.QueryVariable:
+    """Return a variable with the values of a label; ``several``: any number of them, all at first."""
+    variable = (
+        dashboard.QueryVariable(name)
+        .label(label)
+        .datasource(SOURCE)
+        .query(query)
+        .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(model.VariableSort.ALPHABETICAL_ASC)
+    )
+    if not several:
+        return variable
+    everything = model.VariableOption(selected=True, text="All", value="$__all")
+    # Without a value of its own, "All" of 10,000 names would be spelt out in each query.
+    return variable.multi(True).include_all(True).all_value(".*").current(everything)
+
+
+class Annotation(Builder[model.AnnotationQuery]):
+    """Marks on the curves where a query has a value."""
+
+    def __init__(self, name: str, expr: str, colour: str, title: str) -> None:
+        """Call it ``name``; ``title`` is what a mark says, with ``{{label}}`` filled in."""
+        self._query = _TitledAnnotation(title)
+        self._query.name, self._query.expr, self._query.icon_color = name, expr, colour
+        self._query.datasource = SOURCE
+
+    def build(self) -> model.AnnotationQuery:
+        """Return it."""
+        return self._query
+
+
+class _TitledAnnotation(model.AnnotationQuery):
+    """Prometheus annotations take a title, which the SDK's model does not know."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__(enable=True)
+        self.title_format = title
+
+    def to_json(self) -> dict[str, object]:
+        return super().to_json() | {"titleFormat": self.title_format, "step": "30s"}
+
+
+# ---- inner ----
+
+
+def _target(query: Query, i: int) -> prometheus.Dataquery:
+    target = prometheus.Dataquery().ref_id(chr(ord("A") + i)).expr(query.expr).range()
+    return target.legend_format(query.legend) if query.legend else target
+
+
+def _thresholds(steps: Sequence[Step]) -> dashboard.ThresholdsConfig:
+    told = [model.Threshold(value=step.above, color=step.colour) for step in steps]
+    return dashboard.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(told)
+
+
+def _written(words: Sequence[tuple[str, str, str]]) -> model.ValueMap:
+    return model.ValueMap(
+        options={
+            value: model.ValueMappingResult(text=word, color=colour, index=i)
+            for i, (value, word, colour) in enumerate(words)
+        }
+    )
+
+
+def _links(links: Sequence[Link]) -> list[Builder[model.DashboardLink]]:
+    return [dashboard.DashboardLink(link.title).url(link.url).target_blank(False) for link in links]
