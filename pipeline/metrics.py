@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from connectors.base import RecordBlock, TopicPartition
 from connectors.reading import ReadingBatch, Rejected
 from pipeline.checkpoint_format import Unusable
-from pipeline.incident import AlertMessage, Phase
+from pipeline.incident import AlertMessage, Phase, Tier
 from pipeline.metrics_models import ModelMetrics
 from pipeline.status import NotReady, Status
 
@@ -87,6 +87,7 @@ class Metrics:
         self._closed = self._counter("frames_closed", "Steps closed.", "stream")
         self._revised = self._counter("revisions", "Closed steps that late readings changed.", "stream")
         self._alerts = self._counter("alerts", "Alert messages sent.", "stream", "kind", "tier", "phase")
+        self._alerted = self._counter("incidents_alerted", "Incidents that became an alert.", "stream", "kind")
         self._incidents = self._gauge("open_incidents", "Incidents that are open.", "stream", "kind", "tier")
         self._suppressed = self._counter("suppressed", "Openings that were held back.", "stream", "reason")
         self._score = self._gauge("score_max", "Largest score of the newest step; 1 is the boundary.", "stream")
@@ -154,6 +155,9 @@ class Metrics:
             tier = message.tier.name.lower()
             self._alerts.labels(message.stream, str(message.kind), tier, str(message.phase)).inc()
             before = self._open.pop(message.incident_id, None)
+            grown = message.phase is Phase.OPENED if before is None else before[2] != tier
+            if message.tier is Tier.ALERT and grown:
+                self._alerted.labels(message.stream, str(message.kind)).inc()
             if before is not None:
                 self._incidents.labels(*before).dec()
             if message.phase not in (Phase.RESOLVED, Phase.CORRECTED):

@@ -11,6 +11,10 @@ from contextlib import suppress
 
 from prometheus_client import Counter, Gauge
 
+_FAILURES = ("failed", "hung", "died")
+_OUTCOMES = ("promoted", "refused", "shadowed", "kept", *_FAILURES)
+"""What can come of a training job."""
+
 MakeCounter = Callable[..., Counter]
 MakeGauge = Callable[..., Gauge]
 
@@ -20,6 +24,10 @@ class ModelMetrics:
 
     def __init__(self, counter: MakeCounter, gauge: MakeGauge) -> None:
         """Make the metrics with ``counter`` and ``gauge``, each called as (name, help, *labels)."""
+        self._step = gauge("stream_step_seconds", "Length of a step, as configured.", "stream")
+        self._budget = gauge(
+            "alert_budget_per_day", "False alarms that an entity may raise a day, as configured.", "stream"
+        )
         self._model = gauge("model_info", "1 for the model in charge.", "stream", "version")
         self._trained = gauge("model_created_timestamp_seconds", "When the model in charge was trained.", "stream")
         self._trusted = gauge(
@@ -50,6 +58,18 @@ class ModelMetrics:
         self._feedback = counter("feedback", "Labels that came by the feedback topic, by outcome.", "outcome")
         self._database_errors = counter("database_errors", "Failed writes to or reads from the alert database.")
         self._labels = gauge("labels", "Operators' labels that act now, by kind.", "stream", "kind")
+
+    def configured(self, stream: str, step_s: float, alerts_per_day: float) -> None:
+        """A stream is served: what alert rules measure it by, and zeros for what has not happened to it yet.
+
+        A counter that only appears when it first counts has not increased, as Prometheus sees it.
+        """
+        self._step.labels(stream).set(step_s)
+        self._budget.labels(stream).set(alerts_per_day)
+        for counter in (self._swaps, self._unusable, self._lost):
+            counter.labels(stream)
+        for outcome in _OUTCOMES:
+            self._jobs.labels(stream, outcome)
 
     # ---- models ----
 
@@ -116,7 +136,7 @@ class ModelMetrics:
         Not having found history enough, or a better model, is no failure: training works.
         """
         self._jobs.labels(stream, outcome).inc()
-        if outcome not in ("failed", "hung", "died"):
+        if outcome not in _FAILURES:
             self._success.labels(stream).set(ended_s)
 
     def next_job(self, stream: str, at_s: float | None) -> None:
