@@ -52,6 +52,8 @@ class LiveStep:
     """[n, C, N] for the steps after this one; None in steps that are not the newest, or where nobody asked for it."""
     horizons: tuple[int, ...] = ()
     """Steps ahead, N of them."""
+    forecast_spread: NDArray[np.float32] | None = None
+    """[n, C, N] standard deviation of the forecast's error; there where ``forecast`` is."""
 
     @property
     def n(self) -> int:
@@ -62,6 +64,7 @@ class LiveStep:
     def nbytes(self) -> int:
         """Bytes of its arrays."""
         arrays = (self.values, self.expected, self.spread, self.score, self.level, self.warming, self.forecast)
+        arrays += (self.forecast_spread,)
         return sum(array.nbytes for array in arrays if array is not None)
 
 
@@ -99,7 +102,7 @@ class Live:
         past = self._recent.get(step.stream, ())
         if past and past[-1].forecast is not None:
             # What an older step forecast is not shown, and would be most of its bytes.
-            slim = replace(past[-1], forecast=None)
+            slim = replace(past[-1], forecast=None, forecast_spread=None)
             self._bytes -= past[-1].nbytes - slim.nbytes
             past = (*past[:-1], slim)
         excess = max(len(past) - _MOST_STEPS + 1, 0)
@@ -170,9 +173,10 @@ def live_step(
     """Return the step that ``stream`` has just scored and observed, without a copy of what is nobody else's.
 
     Args:
-        forecast: whether to copy the newest forecasts too, [n, C, N].
+        forecast: whether to copy the newest forecasts and their spread too, [n, C, N] each.
     """
     n = len(frames.values)
+    ahead, ahead_spread = stream.predictor.forecast(n) if forecast else (None, None)
     return LiveStep(
         stream=stream.name,
         step=frames.step,
@@ -186,6 +190,7 @@ def live_step(
         score=stream.shown_scores(detection),
         level=stream.level(n),
         warming=detection.warming,
-        forecast=stream.predictor.forecast(n)[0].copy() if forecast else None,
+        forecast=None if ahead is None else ahead.copy(),
         horizons=stream.predictor.horizons,
+        forecast_spread=None if ahead_spread is None else ahead_spread.copy(),
     )
