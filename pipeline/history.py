@@ -7,15 +7,16 @@
 Layout: ``LOCATION/stream=NAME/day=YYYY-MM-DD/part_….parquet``, the day in UTC, of the end of the step. A table has one
 row per entity and step in which there was a reading: ``time`` (end of the step), ``step``, ``entity``, a column per
 channel under the channel's own name (null where missing), ``_learn:CHANNEL`` (may be learned from),
-``_expected:CHANNEL`` and ``_spread:CHANNEL`` (what was forecast the step before, and the standard deviation of its error;
-not in older parts), ``_score``, ``_level`` (0 none, 1 watch, 2 alert open then) and ``_revision``. A channel that is called like one of our columns, or
-begins with an underscore, is in column ``_channel:NAME``. People read it with ``pandas.read_parquet(LOCATION)``, or
-with ``LOCATION/stream=NAME`` where streams have different channels (pandas takes the columns of the first file only).
+``_expected:CHANNEL`` and ``_spread:CHANNEL`` (what was forecast the step before, and the standard deviation of its
+error; older parts lack them), ``_score``, ``_level`` (0 none, 1 watch, 2 alert open then) and ``_revision``. A channel
+that is called like one of our columns, or begins with an underscore, is in column ``_channel:NAME``. People read it
+with ``pandas.read_parquet(LOCATION)``, or with ``LOCATION/stream=NAME`` where streams have different channels (pandas
+takes the columns of the first file only).
 
 Parts are never changed. Of rows for the same entity and step the one with the highest ``_revision`` counts, which is
 when it was said, in microseconds since 1970: so a revised frame takes back what was said before, and what is said again
-after a restart counts once. ``_score``, ``_level`` and forecasts are null in revisions, which know values only; the newest that
-are not null count.
+after a restart counts once. ``_score``, ``_level`` and forecasts are null in revisions, which know values only; the
+newest that are not null count.
 
 Legend: E entities, T steps, C channels, n rows.
 """

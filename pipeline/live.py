@@ -63,9 +63,9 @@ class LiveStep:
     @property
     def nbytes(self) -> int:
         """Bytes of its arrays."""
-        arrays = (self.values, self.expected, self.spread, self.score, self.level, self.warming, self.forecast)
-        arrays += (self.forecast_spread,)
-        return sum(array.nbytes for array in arrays if array is not None)
+        arrays = (self.values, self.expected, self.spread, self.score, self.level, self.warming)
+        ahead = (self.forecast, self.forecast_spread)
+        return sum(array.nbytes for array in arrays) + sum(array.nbytes for array in ahead if array is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,11 @@
 """Why a question has no answer; each becomes a JSON body with the reason, never a stack trace.
 
-    Trouble
-    ├── NotThere   404  there is no such thing
-    ├── BadQuestion 400 the question cannot be understood
-    ├── Refused    409  what was asked for cannot be done as things are
-    ├── TooMuch    429  too many questions, or too much at once
-    └── Away       503  the database, the registry or the history cannot be asked now
+Trouble
+├── NotThere   404  there is no such thing
+├── BadQuestion 400 the question cannot be understood
+├── Refused    409  what was asked for cannot be done as things are
+├── TooMuch    429  too many questions, or too much at once
+└── Away       503  the database, the registry or the history cannot be asked now
 """
 
 from __future__ import annotations
