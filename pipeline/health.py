@@ -68,9 +68,8 @@ class HealthServer:
         class Handler(_Handler):
             """Knows what to answer from."""
 
-        Handler.status, Handler.registry, Handler.version = status, registry, version
         # Functions on a class would become its methods.
-        Handler.sources = _Sources(notes, train, training)
+        Handler.sources = _Sources(Probes(status, registry, version, notes), train, training)
         self._server = _Server((host, port), Handler)
         self.host = str(self._server.server_address[0])
         self.port = int(self._server.server_address[1])
@@ -94,11 +93,56 @@ class HealthServer:
         self.close()
 
 
+class Probes:
+    """The answers of the four paths that are always open; cheap, but for ``metrics``. May be asked from any thread."""
+
+    def __init__(
+        self,
+        status: Status,
+        registry: CollectorRegistry,
+        version: str = "",
+        notes: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
+        """Answer from these, see ``HealthServer``."""
+        self._status = status
+        self._registry = registry
+        self._version = version
+        self._notes = notes
+
+    def live(self) -> Answer:
+        """/livez: whether the loop turns."""
+        age_s = round(self._status.tick_age_s(), 3)
+        alive = self._status.alive()
+        body = {"alive": alive, "loop_tick_age_s": age_s, "stall_timeout_s": self._status.stall_timeout_s}
+        return _verdict(alive), _JSON, _dump(body)
+
+    def readiness(self) -> Answer:
+        """/readyz: whether anything holds it back."""
+        reasons = self._status.reasons()
+        body = {
+            "ready": not reasons,
+            "reasons": [{"code": r.name.lower(), "text": str(r)} for r in reasons],
+            "notes": list(self._notes()),
+        }
+        return _verdict(not reasons), _JSON, _dump(body)
+
+    def health(self) -> Answer:
+        """/healthz: both, and the version."""
+        live, _, live_body = self.live()
+        ready, _, ready_body = self.readiness()
+        body = {"version": self._version, **json.loads(live_body), **json.loads(ready_body)}
+        return max(live, ready), _JSON, _dump(body)
+
+    def metrics(self) -> Answer:
+        """/metrics: everything that is registered; takes its time where that is much."""
+        return HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(self._registry)
+
+
 @dataclass(frozen=True, slots=True)
 class _Sources:
     """What the handlers ask beside the status."""
 
-    notes: Callable[[], Sequence[str]]
+    probes: Probes
     train: Callable[[str | None], Mapping[str, Any]] | None
     training: Callable[[], Mapping[str, Any]] | None
 
@@ -112,9 +156,6 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    status: ClassVar[Status]
-    registry: ClassVar[CollectorRegistry]
-    version: ClassVar[str]
     sources: ClassVar[_Sources]
     server_version = "vedette"
     sys_version = ""
@@ -144,11 +185,12 @@ class _Handler(BaseHTTPRequestHandler):
     do_DELETE = do_PATCH = do_OPTIONS = do_PUT  # noqa: N815  # the base class looks for these names
 
     def _answer(self, method: str) -> None:
+        probes = self.sources.probes
         gets: dict[str, Callable[[], Answer]] = {
-            "/livez": self._live,
-            "/readyz": self._readiness,
-            "/healthz": self._health,
-            "/metrics": self._metrics,
+            "/livez": probes.live,
+            "/readyz": probes.readiness,
+            "/healthz": probes.health,
+            "/metrics": probes.metrics,
             "/api/training": self._training,
         }
         posts: dict[str, Callable[[], Answer]] = {"/api/train": self._train}
@@ -189,30 +231,6 @@ class _Handler(BaseHTTPRequestHandler):
     def _training(self) -> Answer:
         told = {"scheduler": None, "streams": []} if self.sources.training is None else dict(self.sources.training())
         return HTTPStatus.OK, _JSON, _dump(told)
-
-    def _live(self) -> Answer:
-        age_s = round(self.status.tick_age_s(), 3)
-        alive = self.status.alive()
-        body = {"alive": alive, "loop_tick_age_s": age_s, "stall_timeout_s": self.status.stall_timeout_s}
-        return _verdict(alive), _JSON, _dump(body)
-
-    def _readiness(self) -> Answer:
-        reasons = self.status.reasons()
-        body = {
-            "ready": not reasons,
-            "reasons": [{"code": r.name.lower(), "text": str(r)} for r in reasons],
-            "notes": list(self.sources.notes()),
-        }
-        return _verdict(not reasons), _JSON, _dump(body)
-
-    def _health(self) -> Answer:
-        live, _, live_body = self._live()
-        ready, _, ready_body = self._readiness()
-        body = {"version": self.version, **json.loads(live_body), **json.loads(ready_body)}
-        return max(live, ready), _JSON, _dump(body)
-
-    def _metrics(self) -> Answer:
-        return HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(self.registry)
 
     def _send(self, status: HTTPStatus, content_type: str, body: bytes, more: Mapping[str, str] | None = None) -> None:
         self.send_response(status)
