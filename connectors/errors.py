@@ -6,6 +6,9 @@ ConnectorError
 ├── StoreUnavailable    retriable: the alert database is away, full, locked for too long or read-only
 │   └── StoreMissing    there is none yet
 ├── StoreRefused        not retriable: the alert database will never take this row, whatever else it takes
+├── ReceiverUnavailable retriable: a receiver of alerts is away, too slow, or asks to come back later
+├── ReceiverRefused     not retriable: a receiver of alerts will never take this message
+├── OutboxUnavailable   retriable: the outbox cannot be written or read now: a full disk, say
 ├── Misconfigured       not retriable: wrong credentials, missing topic without the right to create it, bad address
 └── DamagedRecords      not retriable by itself: a batch failed its checksum; names topic, partition and offset
 """
@@ -43,6 +46,34 @@ class StoreMissing(StoreUnavailable):
 
 class StoreRefused(ConnectorError):
     """The database does not take this row; others it may."""
+
+
+class ReceiverUnavailable(ConnectorError):
+    """The receiver did not take the message this time.
+
+    Args:
+        text: what happened, without secrets.
+        cause: one word from a bounded set, for metrics: ``unreachable``, ``timeout``, ``busy``, ``failing``,
+            ``unwritable``.
+        retry_after_s: how long it asks to be left alone; None where it does not say.
+    """
+
+    retriable = True
+
+    def __init__(self, text: str, cause: str = "unreachable", retry_after_s: float | None = None) -> None:
+        super().__init__(text)
+        self.cause = cause
+        self.retry_after_s = retry_after_s
+
+
+class ReceiverRefused(ConnectorError):
+    """The receiver does not take this message; others it may."""
+
+
+class OutboxUnavailable(ConnectorError):
+    """The outbox cannot be used now; nothing of what was asked for was done."""
+
+    retriable = True
 
 
 class Misconfigured(ConnectorError):
