@@ -81,7 +81,7 @@ class ModelAnswers:
             self._sources.stream(stream)
         told = dict(self._sources.train(stream))
         if not told.get("accepted"):
-            raise Refused(str(told.get("reason") or "no job was started"))
+            raise Refused(str(told.get("reason") or "no job was started"), told)
         return "a training has begun", told
 
     def _shelf(self, stream: str) -> Shelf:

@@ -10,6 +10,9 @@ Trouble
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class Trouble(Exception):
     """A question without an answer. The text is for whoever asked."""
@@ -31,9 +34,13 @@ class BadQuestion(Trouble):
 
 
 class Refused(Trouble):
-    """What was asked for cannot be done as things are."""
+    """What was asked for cannot be done as things are; ``told`` is what else is known of it, for machines."""
 
     status = 409
+
+    def __init__(self, text: str, told: Mapping[str, Any] | None = None) -> None:
+        super().__init__(text)
+        self.told: Mapping[str, Any] = told or {}
 
 
 class TooMuch(Trouble):
