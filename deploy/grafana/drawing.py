@@ -50,7 +50,8 @@ def entity_links(stream: str, entity: str) -> tuple[Link, Link]:
         entity: likewise for the entity.
     """
     variables = f"var-stream={stream}&var-entity={entity}&${{__url_time_range}}&${{datasource:queryparam}}"
-    return Link("Entity", f"/d/vedette-entity?{variables}"), Link("Console", f"${{console}}/entities/{stream}/{entity}")
+    page = f"${{console}}/entities?stream={stream}&entity={entity}"
+    return Link("Entity", f"/d/vedette-entity?{variables}"), Link("Console", page)
 
 
 ENTITY_OF_ROW = entity_links("${__data.fields.Stream:percentencode}", "${__data.fields.Entity:percentencode}")

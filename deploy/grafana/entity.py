@@ -31,7 +31,8 @@ from deploy.grafana.drawing import (
 
 _ONE = 'stream="$stream", entity="$entity"'
 _CHANNELS = _ONE + ', channel=~"$channel"'
-_PAGE = (Link("Entity in the console", "${console}/entities/${stream:percentencode}/${entity:percentencode}"),)
+_ADDRESS = "${console}/entities?stream=${stream:percentencode}&entity=${entity:percentencode}"
+_PAGE = (Link("Entity in the console", _ADDRESS),)
 
 
 def entity() -> Dashboard:

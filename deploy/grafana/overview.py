@@ -12,7 +12,6 @@ from deploy.grafana.drawing import (
     LEVEL_WORDS,
     ORANGE,
     RED,
-    WIDTH,
     YELLOW,
     Annotation,
     Link,
@@ -30,7 +29,7 @@ from deploy.grafana.drawing import (
     states,
 )
 
-_INCIDENTS = (Link("Incidents in the console", "${console}/"),)
+_INCIDENTS = (Link("Incidents in the console", "${console}/incidents?state=open"),)
 _DAEMON = (Link("Daemon", "/d/vedette-daemon?${__url_time_range}&${datasource:queryparam}"),)
 
 
@@ -177,6 +176,21 @@ def _history() -> list[Panel]:
             links=ENTITY_OF_SERIES,
         ),
         lines(
+            "Alerts of a week against the budget",
+            [
+                Query(
+                    'sum by (stream) (increase(vedette_incidents_alerted_total{stream=~"$stream", kind="anomaly"}[7d]))'
+                    ' / (7 * max by (stream) (vedette_alert_budget_per_day{stream=~"$stream"})'
+                    ' * sum by (stream) (vedette_entities{stream=~"$stream"}))',
+                    "{{stream}}",
+                )
+            ],
+            text="Anomalies that became an alert within 7 days, true ones too, for each that the budget allows.",
+            unit="percentunit",
+            boundary=2.0,
+            width=8,
+        ),
+        lines(
             "Held back",
             [
                 Query(
@@ -187,6 +201,7 @@ def _history() -> list[Panel]:
             ],
             text="Openings that were not said: maintenance, cooldown, flapping, an operator's label.",
             bars=True,
+            width=8,
             interval="5m",
         ),
         lines(
@@ -200,6 +215,6 @@ def _history() -> list[Panel]:
             ],
             text="Records and readings that went to the dead-letter topic.",
             unit="cps",
-            width=WIDTH // 2,
+            width=8,
         ),
     ]
