@@ -60,7 +60,7 @@ class Rendering:
             "tone": tone,
             "words": lambda text: clean(str(text).replace("_", " ")),
             "address": lambda text: quote(str(text), safe="", errors="replace"),
-            "embedded": lambda data: Markup(embedded_json(data)),  # noqa: S704  # it holds no markup, see there
+            "embedded": lambda data: Markup(embedded_json(data)),  # it holds no markup, see there
         }
         self._environment.globals["file"] = files.address
 
@@ -133,5 +133,3 @@ def tone(incident: Mapping[str, Any]) -> str:
         return "alert" if incident.get("tier") == "alert" else "watch"
     urgent = incident.get("tier") == "alert" and incident.get("severity") == "critical"
     return "alert" if urgent else "other"
-
-

@@ -63,5 +63,7 @@ class StaticFiles:
         headers = {"Cache-Control": FOREVER, "Vary": "Accept-Encoding"}
         with self._lock:  # two browsers at once need not pack it twice
             if "gzip" in request.headers.get("accept-encoding", ""):
-                return Response(file.packed, 200, {**headers, "Content-Encoding": "gzip"}, f"{file.media}; charset=utf-8")
+                return Response(
+                    file.packed, 200, {**headers, "Content-Encoding": "gzip"}, f"{file.media}; charset=utf-8"
+                )
             return Response(file.body, 200, headers, f"{file.media}; charset=utf-8")
