@@ -72,7 +72,7 @@ class HttpPoster:
             self._url = httpx.URL(url)
         except httpx.InvalidURL as error:
             raise Misconfigured(f"{shown_url(url)} cannot be used as an address: {error}") from None
-        if self._url.scheme not in ("http", "https") or not self._url.host:
+        if self._url.scheme not in ("http", "https") or not self._url.host or (self._url.port or 1) > 65_535:
             raise Misconfigured(f"{shown_url(url)} is no address of the kind http://HOST:PORT/PATH")
         self._timeout_s = timeout_s
         self._runner: asyncio.Runner | None = None
