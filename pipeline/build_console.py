@@ -92,6 +92,8 @@ def _console(
     from pipeline.console.app import create_app
     from pipeline.console.asking import Asking
     from pipeline.console.events import Events
+    from pipeline.console.page_gate import PageGate
+    from pipeline.console.pages import router
     from pipeline.console.server import ConsoleServer
     from pipeline.console.sources import Sources
 
@@ -121,7 +123,10 @@ def _console(
     )
     answers, asking, events = Answers(sources), Asking(), Events(live, metrics.status)
     probes = Probes(metrics.status, metrics.registry, version(), beside.notes)
-    app = create_app(answers, events, probes, _keeper(http), asking, tls=http.cert_file is not None)
+    app = create_app(
+        answers, events, probes, _keeper(http), asking,
+        pages=[router(answers, PageGate())], tls=http.cert_file is not None,
+    )  # fmt: skip
     try:
         server = ConsoleServer(
             app, http.host, http.port, cert_file=http.cert_file, key_file=http.key_file, on_close=events.close

@@ -1,11 +1,13 @@
 """Why a question has no answer; each becomes a JSON body with the reason, never a stack trace.
 
-Trouble
-├── NotThere   404  there is no such thing
-├── BadQuestion 400 the question cannot be understood
-├── Refused    409  what was asked for cannot be done as things are
-├── TooMuch    429  too many questions, or too much at once
-└── Away       503  the database, the registry or the history cannot be asked now
+    Trouble
+    ├── BadQuestion 400  the question cannot be understood
+    ├── Unknown     401  nobody may ask without showing who they are
+    ├── Forbidden   403  whoever asks may not
+    ├── NotThere    404  there is no such thing
+    ├── Refused     409  what was asked for cannot be done as things are
+    ├── TooMuch     429  too many questions, or too much at once
+    └── Away        503  the database, the registry or the history cannot be asked now
 """
 
 from __future__ import annotations
@@ -31,6 +33,18 @@ class BadQuestion(Trouble):
     """The question cannot be understood."""
 
     status = 400
+
+
+class Unknown(Trouble):
+    """Nobody may ask without showing who they are."""
+
+    status = 401
+
+
+class Forbidden(Trouble):
+    """Whoever asks may not."""
+
+    status = 403
 
 
 class Refused(Trouble):

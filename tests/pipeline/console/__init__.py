@@ -1,0 +1,1 @@
+"""Tests of the console's API and of the answers behind it."""
