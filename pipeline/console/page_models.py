@@ -86,7 +86,8 @@ def _curves(versions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         losses = entry.get("losses") or {}
         validation, train = _numbers(losses.get("validation")), _numbers(losses.get("train"))
         if validation and len(lines) < _CURVES:
-            lines.append({"name": clean(str(entry["version"]))[:_VERSION_SHOWN], "validation": validation, "train": train})
+            name = clean(str(entry["version"]))[:_VERSION_SHOWN]
+            lines.append({"name": name, "validation": validation, "train": train})
     return {"lines": lines, "longest": max((len(line["validation"]) for line in lines), default=0)}
 
 

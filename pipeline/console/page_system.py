@@ -15,7 +15,10 @@ _TIMES = (
     ("process_start_time_seconds", "Started"),
 )
 _BYTES = (("process_resident_memory_bytes", "Memory"), ("vedette_checkpoint_size_bytes", "Checkpoint size"))
-_COUNTS = (("vedette_checkpoint_errors_total", "Checkpoint errors"), ("vedette_database_waiting", "Waiting for the database"))
+_COUNTS = (
+    ("vedette_checkpoint_errors_total", "Checkpoint errors"),
+    ("vedette_database_waiting", "Waiting for the database"),
+)
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 

@@ -6,6 +6,7 @@ Handlers block on the answers, so they are plain functions, which run in the ser
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from functools import wraps
 from typing import Annotated, Any, Protocol
 from urllib.parse import urlencode
 
@@ -16,6 +17,7 @@ from fastapi.routing import APIRoute
 
 from connectors.alert_store_rows import IncidentQuery
 from pipeline.console.answers import Answers, Role, Who
+from pipeline.console.asking import Asking
 from pipeline.console.page_entity import entity_view, last_us, range_us
 from pipeline.console.page_incident import incident_view
 from pipeline.console.page_models import models_view
@@ -23,6 +25,7 @@ from pipeline.console.page_system import system_view
 from pipeline.console.rendering import Rendering
 from pipeline.console.static_files import StaticFiles
 from pipeline.console.troubles import BadQuestion, NotThere, Trouble
+from pipeline.incident import Kind, Tier
 
 _LINES = 50
 """Of a page of a list."""
@@ -41,6 +44,7 @@ _TITLES = {
 
 Name = Annotated[str, Query(max_length=_LONGEST_NAME)]
 Offset = Annotated[int, Query(ge=0, le=_MOST_OFFSET)]
+Handler = Callable[..., Response]
 
 
 class Gate(Protocol):
@@ -56,27 +60,36 @@ class Gate(Protocol):
         """Raise Trouble unless the form is one of ours."""
 
 
-def router(answers: Answers, gate: Gate) -> APIRouter:
+def router(answers: Answers, gate: Gate, asking: Asking | None = None) -> APIRouter:
     """Return all pages, their forms and their files.
 
     Args:
         answers: what they show, and what carries out what people ask for.
         gate: who asks. Reading and acting are checked here, whatever stands before it.
+        asking: calls the handlers, as many at a time as it lets; None: the server's own threads do.
     """
     files = StaticFiles()
     pages = Pages(answers, gate, Rendering(files))
     routes = APIRouter(route_class=_route_class(pages), include_in_schema=False)
-    routes.get("/")(pages.now)
-    routes.get("/incidents")(pages.incidents)
-    routes.get("/incidents/{incident_id}")(pages.incident)
-    routes.post("/incidents/{incident_id}/label")(pages.label)
-    routes.post("/incidents/{incident_id}/unlabel")(pages.unlabel)
-    routes.get("/entities")(pages.entities)
-    routes.get("/models")(pages.models)
-    routes.post("/models/train")(pages.train)
-    routes.post("/models/promote")(pages.promote)
-    routes.post("/models/rollback")(pages.roll_back)
-    routes.get("/system")(pages.system)
+    gets: dict[str, Handler] = {
+        "/": pages.now,
+        "/incidents": pages.incidents,
+        "/incidents/{incident_id}": pages.incident,
+        "/entities": pages.entities,
+        "/models": pages.models,
+        "/system": pages.system,
+    }
+    posts: dict[str, Handler] = {
+        "/incidents/{incident_id}/label": pages.label,
+        "/incidents/{incident_id}/unlabel": pages.unlabel,
+        "/models/train": pages.train,
+        "/models/promote": pages.promote,
+        "/models/rollback": pages.roll_back,
+    }
+    for path, handler in gets.items():
+        routes.get(path)(_asked(handler, asking))
+    for path, handler in posts.items():
+        routes.post(path)(_asked(handler, asking))
 
     @routes.get("/static/{digest}/{name}")
     def static(request: Request, digest: str, name: str) -> Response:
@@ -109,16 +122,26 @@ class Pages:
         return self._page(request, "now.html", "Now", shown)
 
     def incidents(
-        self, request: Request, state: str = "all", stream: Name = "", entity: Name = "", offset: Offset = 0
+        self,
+        request: Request,
+        state: str = "all",
+        stream: Name = "",
+        kind: str = "",
+        tier: str = "",
+        search: Annotated[str, Query(max_length=500)] = "",
+        offset: Offset = 0,
     ) -> Response:
         """Show a list of incidents."""
         self._gate.who(request)
         query = IncidentQuery(
-            stream=stream or None, entity=entity or None, open_only=state == "open", limit=_LINES, offset=offset
-        )
-        chosen = {"state": state, "stream": stream, "entity": entity}
+            stream=stream or None, open_only=state == "open", limit=_LINES, offset=offset,
+            kind=kind if kind in tuple(Kind) else None, least_tier=int(Tier.ALERT) if tier == "alert" else None,
+            search=search or None,
+        )  # fmt: skip
+        chosen = {"state": state, "stream": stream, "kind": kind, "tier": tier, "search": search}
         address = f"/incidents?{urlencode(chosen, errors='replace')}&"
         shown = {**chosen, "found": self._answers.incidents(query), "address": address, "names": self._streams()}
+        shown["kinds"] = [str(each) for each in Kind]
         return self._page(request, "incidents.html", "Incidents", shown)
 
     def incident(self, request: Request, incident_id: str, done: str = "") -> Response:
@@ -185,9 +208,7 @@ class Pages:
             return self._incident(request, incident_id, refused=str(error), form={"reason": reason, "until": until})
         return _seen(f"/incidents/{incident_id}?done=labelled#label")
 
-    def unlabel(
-        self, request: Request, incident_id: str, csrf: Annotated[str, Form(max_length=400)] = ""
-    ) -> Response:
+    def unlabel(self, request: Request, incident_id: str, csrf: Annotated[str, Form(max_length=400)] = "") -> Response:
         """Take an incident's label back, and go back to it."""
         self._answers.unlabel(self._actor(request, csrf), incident_id)
         return _seen(f"/incidents/{incident_id}?done=unlabelled#label")
@@ -212,9 +233,7 @@ class Pages:
     ) -> Response:
         """Put a version in charge."""
         who = self._actor(request, csrf)
-        return self._acted(
-            request, stream, "promote", lambda: self._answers.promote(who, stream, version, reason)
-        )
+        return self._acted(request, stream, "promote", lambda: self._answers.promote(who, stream, version, reason))
 
     def roll_back(
         self,
@@ -225,9 +244,7 @@ class Pages:
     ) -> Response:
         """Give the champion up."""
         who = self._actor(request, csrf)
-        return self._acted(
-            request, stream, "rollback", lambda: self._answers.roll_back(who, stream, reason=reason)
-        )
+        return self._acted(request, stream, "rollback", lambda: self._answers.roll_back(who, stream, reason=reason))
 
     def trouble(self, request: Request, status: int, text: str) -> Response:
         """Show that there is no answer, and why."""
@@ -244,14 +261,21 @@ class Pages:
         return self._rendering.page(name, request, {**always, **shown}, status)
 
     def _incident(
-        self, request: Request, incident_id: str, *, said: str = "", refused: str = "", form: dict[str, str] | None = None
+        self,
+        request: Request,
+        incident_id: str,
+        *,
+        said: str = "",
+        refused: str = "",
+        form: dict[str, str] | None = None,
     ) -> Response:
         view = incident_view(self._answers.incident(incident_id))
         shown = {**view, "said": said, "refused": refused, "form": form or {"reason": "", "until": ""}}
         return self._page(request, "incident.html", "Incidents", shown, 400 if refused else 200)
 
     def _entity(self, request: Request, stream: str, entity: str) -> Response:
-        chosen = {name: request.query_params[name] for name in ("hours", "from", "to") if request.query_params.get(name)}
+        asked = request.query_params
+        chosen = {name: asked[name] for name in ("hours", "from", "to") if asked.get(name)}
         from_us, to_us = range_us(chosen.get("from"), "from"), range_us(chosen.get("to"), "to")
         length_us = last_us(chosen.get("hours"))
         if length_us is not None:
@@ -283,6 +307,18 @@ class Pages:
 
     def _streams(self) -> list[str]:
         return [line["stream"] for line in self._answers.streams()]
+
+
+def _asked(handler: Handler, asking: Asking | None) -> Callable[..., Any]:
+    """Return the handler as it is called by few threads that may block, where there are such."""
+    if asking is None:
+        return handler
+
+    @wraps(handler)
+    async def ask(**parts: Any) -> Response:
+        return await asking.ask(handler, **parts)
+
+    return ask
 
 
 def _seen(address: str) -> Response:

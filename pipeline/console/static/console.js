@@ -76,7 +76,7 @@ function listen() {
   const events = new EventSource("/api/events");
   events.onopen = () => say("live", "live");
   events.onerror = () => say("lost", "reconnecting");
-  for (const kind of ["message", "incident", "label", "step", "model", "health", "change"]) events.addEventListener(kind, refresh);
+  for (const kind of ["step", "incident", "health", "lost"]) events.addEventListener(kind, refresh);
   addEventListener("pagehide", () => events.close());
 }
 document.addEventListener("visibilitychange", () => { if (!document.hidden && again) refresh(); });

@@ -1,0 +1,45 @@
+"""The console over a simulated world, served by the real app and server on a free port of loopback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.console.app import create_app
+from pipeline.console.asking import Asking
+from pipeline.console.auth import Gatekeeper, Token
+from pipeline.console.events import Events
+from pipeline.console.page_gate import PageGate
+from pipeline.console.pages import router
+from pipeline.console.server import ConsoleServer
+from pipeline.health import Probes
+from pipeline.metrics import Metrics
+from tests.browser.console_world import World, world
+
+
+class Served:
+    """A world that can be looked at, and made to happen."""
+
+    def __init__(self, shown: World, events: Events, address: str) -> None:
+        self.world = shown
+        self.events = events
+        self.address = address
+
+
+@contextmanager
+def served(directory: Path, tokens: Sequence[Token] = (), port: int = 0) -> Iterator[Served]:
+    """Serve a world whose stores lie below ``directory`` until the end of the block."""
+    shown = world(directory)
+    asking, metrics = Asking(), Metrics()
+    events = Events(shown.live, shown.status, every_s=0.05)
+    probes = Probes(shown.status, metrics.registry, "0.1.0", tuple)
+    pages = [router(shown.answers, PageGate(), asking)]
+    app = create_app(shown.answers, events, probes, Gatekeeper(tokens), asking, pages=pages)
+    server = ConsoleServer(app, "127.0.0.1", port, on_close=events.close)
+    try:
+        yield Served(shown, events, f"http://127.0.0.1:{server.port}")
+    finally:
+        server.close()
+        asking.close()
+        shown.store.close()
