@@ -1,8 +1,25 @@
-"""What all tests share: one thread for numerics, so that results and load do not depend on the machine's cores."""
+"""What all tests share: one thread for numerics, so that results and load do not depend on the machine's cores, and
+logs that no test configures for the next one."""
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
+
+import pytest
+import structlog
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_were() -> Iterator[None]:
+    """Undo what a test's command line does to the logs: its stderr is closed when the next test writes to it."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    if structlog.is_configured():
+        structlog.reset_defaults()
+    root.handlers, root.level = handlers, level

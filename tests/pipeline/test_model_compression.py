@@ -27,7 +27,7 @@ streams:
     step: 1h
     channels: [{{name: x}}]
     horizons: [1, 3]
-    retrain: {{holdout: 0.2}}
+    retrain: {{holdout: 0.2, longest_holdout: 30d}}
     model: {{train: {{epochs: 2, device: cpu, dropout: 0}}}}
 models: {{directory: '{folder}/models'}}
 history: {{directory: '{folder}/history'}}
