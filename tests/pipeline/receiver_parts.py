@@ -36,7 +36,7 @@ class Numbers:
 
     def value(self, name: str, receiver: str = "", instance: str = "", **labels: str) -> float | None:
         """Return a metric's value."""
-        who = {"receiver": receiver, "instance": instance} if receiver else {}
+        who = {"receiver": receiver, "address": instance} if receiver else {}
         return self.registry.get_sample_value(f"vedette_{name}", who | labels)
 
 
