@@ -1,0 +1,34 @@
+"""A daemon in a process of its own, on the embedded broker of another one: ``python -m tests.end_to_end.lone_daemon``.
+
+Takes the path of the config; writes the port of its HTTP server to stdout and runs until it is told to stop or killed.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+from pipeline.build import build_daemon
+from pipeline.config import load
+from pipeline.health import HealthServer
+from pipeline.metrics import Metrics
+
+
+def main(path: Path) -> int:
+    """Run the daemon; return its exit code."""
+    config = load(path, {})
+    metrics = Metrics()
+    for stream in config.streams:
+        budget = stream.budget
+        metrics.models.configured(stream.name, stream.step.total_seconds(), budget.events / budget.period_s * 86_400)
+    with HealthServer(metrics.status, metrics.registry, port=0) as server:
+        sys.stdout.write(f"{server.port}\n")
+        sys.stdout.flush()
+        daemon = build_daemon(config, embedded=True, metrics=metrics)
+        signal.signal(signal.SIGTERM, lambda *_: daemon.stop())
+        return daemon.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
