@@ -4,33 +4,24 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
+from deploy.grafana.board import Annotation, board, choice, console_variable, put, source_variable
+from deploy.grafana.daemon_outputs import EACH, OF_STREAM, ONE, RATE, state, told
 from deploy.grafana.drawing import (
     BLUE,
     GREEN,
     RED,
     YELLOW,
-    Annotation,
     Link,
     Panel,
     Query,
     Step,
-    board,
-    choice,
-    console_variable,
     lines,
     number,
-    put,
-    source_variable,
     states,
 )
 
-_I = '{instance=~"$instance"}'
-_S = '{instance=~"$instance", stream=~"$stream"}'
-_EACH = f" or on (stream) 0 * sum by (stream) (vedette_entities{_S})"
-"""What has not happened since the start has no series: it is zero for every stream that there is."""
-_OURS = f" and on (instance, job) vedette_build_info{_I}"
+_OURS = f" and on (instance, job) vedette_build_info{ONE}"
 """Every exporter has the process metrics: only ours are meant."""
-_RATE = "[$__rate_interval]"
 _SYSTEM = (Link("System in the console", "${console}/system"),)
 
 
@@ -44,17 +35,17 @@ def daemon() -> Dashboard:
             source_variable(),
             console_variable(),
             choice("instance", "Instance", "label_values(vedette_build_info, instance)"),
-            choice("stream", "Stream", f"label_values(vedette_entities{_I}, stream)"),
+            choice("stream", "Stream", f"label_values(vedette_entities{ONE}, stream)"),
         ],
     )
-    restarted = f"changes(process_start_time_seconds{_I}[$__interval]) > 0{_OURS}"
+    restarted = f"changes(process_start_time_seconds{ONE}[$__interval]) > 0{_OURS}"
     result.annotation(Annotation("Restarts", restarted, BLUE, "{{instance}} started"))
     put(result, "Health", *_health())
     put(result, "Throughput and lag", *_throughput())
     put(result, "Latency and resources", *_latency())
     put(result, "Errors", *_errors())
-    put(result, "State, history and database", *_state())
-    put(result, "What is told to others", *_told())
+    put(result, "State, history and database", *state())
+    put(result, "What is told to others", *told())
     return result
 
 
@@ -63,21 +54,21 @@ def _health() -> list[Panel]:
     return [
         states(
             "Ready",
-            Query(f"vedette_ready{_I}", "{{instance}}"),
+            Query(f"vedette_ready{ONE}", "{{instance}}"),
             text="When /readyz said yes.",
             words=yes_no,
             width=8,
         ),
         states(
             "Broker reachable",
-            Query(f"vedette_source_reachable{_I}", "{{instance}}"),
+            Query(f"vedette_source_reachable{ONE}", "{{instance}}"),
             text="Whether the broker answered.",
             words=yes_no,
             width=8,
         ),
         number(
             "Since the loop turned",
-            Query(f"time() - min(vedette_loop_tick_timestamp_seconds{_I})"),
+            Query(f"time() - min(vedette_loop_tick_timestamp_seconds{ONE})"),
             text="A loop that stands for two minutes fails /livez.",
             unit="s",
             steps=[Step(GREEN), Step(YELLOW, 30), Step(RED, 120)],
@@ -86,7 +77,7 @@ def _health() -> list[Panel]:
         ),
         number(
             "Partitions",
-            Query(f"sum(vedette_assigned_partitions{_I})"),
+            Query(f"sum(vedette_assigned_partitions{ONE})"),
             text="Partitions that are read, of all replicas.",
             height=6,
             links=_SYSTEM,
@@ -98,33 +89,33 @@ def _throughput() -> list[Panel]:
     return [
         lines(
             "Readings",
-            [Query(f"sum by (stream) (rate(vedette_readings_total{_S}{_RATE}))", "{{stream}}")],
+            [Query(f"sum by (stream) (rate(vedette_readings_total{OF_STREAM}{RATE}))", "{{stream}}")],
             text="Readings taken in per second.",
             unit="cps",
         ),
         lines(
             "Records",
-            [Query(f"sum by (topic) (rate(vedette_records_consumed_total{_I}{_RATE}))", "{{topic}}")],
+            [Query(f"sum by (topic) (rate(vedette_records_consumed_total{ONE}{RATE}))", "{{topic}}")],
             text="Records read per second.",
             unit="cps",
         ),
         lines(
             "Lag",
-            [Query(f"sum by (topic, partition) (vedette_consumer_lag_records{_I})", "{{topic}}/{{partition}}")],
+            [Query(f"sum by (topic, partition) (vedette_consumer_lag_records{ONE})", "{{topic}}/{{partition}}")],
             text="Records between us and the end of each partition.",
             links=_SYSTEM,
         ),
         lines(
             "Event time behind the clock",
-            [Query(f"max by (stream) (vedette_event_time_lag_seconds{_S})", "{{stream}}")],
+            [Query(f"max by (stream) (vedette_event_time_lag_seconds{OF_STREAM})", "{{stream}}")],
             text="Its least is a step and its grace; a line that climbs at 1 s/s stands still.",
             unit="s",
         ),
         lines(
             "Steps closed and revised",
             [
-                Query(f"sum by (stream) (rate(vedette_frames_closed_total{_S}{_RATE}))", "{{stream}}: closed"),
-                Query(f"sum by (stream) (rate(vedette_revisions_total{_S}{_RATE})){_EACH}", "{{stream}}: revised"),
+                Query(f"sum by (stream) (rate(vedette_frames_closed_total{OF_STREAM}{RATE}))", "{{stream}}: closed"),
+                Query(f"sum by (stream) (rate(vedette_revisions_total{OF_STREAM}{RATE})){EACH}", "{{stream}}: revised"),
             ],
             text="Steps per second that were scored, and scored again for late readings.",
             unit="cps",
@@ -132,8 +123,8 @@ def _throughput() -> list[Panel]:
         lines(
             "Entities",
             [
-                Query(f"sum by (stream) (vedette_entities{_S})", "{{stream}}"),
-                Query(f"sum by (stream) (vedette_entities_warming{_S})", "{{stream}}: warming"),
+                Query(f"sum by (stream) (vedette_entities{OF_STREAM})", "{{stream}}"),
+                Query(f"sum by (stream) (vedette_entities_warming{OF_STREAM})", "{{stream}}: warming"),
             ],
             text="Known, and of those not scored yet.",
         ),
@@ -141,11 +132,11 @@ def _throughput() -> list[Panel]:
 
 
 def _latency() -> list[Panel]:
-    bucket = f"sum by (le) (rate(vedette_commit_seconds_bucket{_I}{_RATE}))"
+    bucket = f"sum by (le) (rate(vedette_commit_seconds_bucket{ONE}{RATE}))"
     return [
         lines(
             "Time in each stage",
-            [Query(f"sum by (stage) (rate(vedette_stage_seconds_total{_I}{_RATE}))", "{{stage}}")],
+            [Query(f"sum by (stage) (rate(vedette_stage_seconds_total{ONE}{RATE}))", "{{stage}}")],
             text="Seconds per second; what is not spent waiting in poll is the load. commit holds checkpoint.",
             unit="s",
             stacked=True,
@@ -161,14 +152,14 @@ def _latency() -> list[Panel]:
         ),
         lines(
             "Memory",
-            [Query(f"process_resident_memory_bytes{_I}{_OURS}", "{{instance}}")],
+            [Query(f"process_resident_memory_bytes{ONE}{_OURS}", "{{instance}}")],
             text="Resident memory of the daemon, without training jobs.",
             unit="bytes",
             width=8,
         ),
         lines(
             "Processor",
-            [Query(f"rate(process_cpu_seconds_total{_I}{_RATE}){_OURS}", "{{instance}}")],
+            [Query(f"rate(process_cpu_seconds_total{ONE}{RATE}){_OURS}", "{{instance}}")],
             text="Cores in use by the daemon.",
             unit="none",
             width=8,
@@ -176,8 +167,8 @@ def _latency() -> list[Panel]:
         lines(
             "Open files",
             [
-                Query(f"process_open_fds{_I}{_OURS}", "{{instance}}"),
-                Query(f"process_max_fds{_I}{_OURS}", "{{instance}}: most"),
+                Query(f"process_open_fds{ONE}{_OURS}", "{{instance}}"),
+                Query(f"process_max_fds{ONE}{_OURS}", "{{instance}}: most"),
             ],
             text="File descriptors, and how many it may have.",
             width=8,
@@ -191,7 +182,7 @@ def _errors() -> list[Panel]:
             "Refused",
             [
                 Query(
-                    f"sum by (stream, reason) (rate(vedette_dead_letters_total{_S}{_RATE})){_EACH}",
+                    f"sum by (stream, reason) (rate(vedette_dead_letters_total{OF_STREAM}{RATE})){EACH}",
                     "{{stream}} {{reason}}",
                 )
             ],
@@ -200,20 +191,20 @@ def _errors() -> list[Panel]:
         ),
         lines(
             "Late",
-            [Query(f"sum by (stream) (rate(vedette_readings_late_total{_S}{_RATE}))", "{{stream}}")],
+            [Query(f"sum by (stream) (rate(vedette_readings_late_total{OF_STREAM}{RATE}))", "{{stream}}")],
             text="Readings per second that came after their step could be revised.",
             unit="cps",
         ),
         states(
             "Circuit breaker",
-            Query(f"max by (stream) (vedette_circuit_breaker_open{_S})", "{{stream}}"),
+            Query(f"max by (stream) (vedette_circuit_breaker_open{OF_STREAM})", "{{stream}}"),
             text="Whether a flood of bad records is held off.",
             words=[("0", "closed", GREEN), ("1", "open", RED)],
             width=8,
         ),
         lines(
             "Rebalances",
-            [Query(f"increase(vedette_rebalances_total{_I}{_RATE})", "{{instance}}")],
+            [Query(f"increase(vedette_rebalances_total{ONE}{RATE})", "{{instance}}")],
             text="Times that the partitions changed.",
             bars=True,
             width=8,
@@ -223,9 +214,9 @@ def _errors() -> list[Panel]:
         lines(
             "Checkpoint errors",
             [
-                Query(f"sum(increase(vedette_checkpoint_errors_total{_I}{_RATE}))", "not written"),
+                Query(f"sum(increase(vedette_checkpoint_errors_total{ONE}{RATE}))", "not written"),
                 Query(
-                    f"sum by (reason) (increase(vedette_checkpoints_unusable_total{_I}{_RATE})) or vector(0)",
+                    f"sum by (reason) (increase(vedette_checkpoints_unusable_total{ONE}{RATE})) or vector(0)",
                     "not usable {{reason}}",
                 ),
             ],
@@ -233,99 +224,6 @@ def _errors() -> list[Panel]:
             bars=True,
             width=8,
             height=6,
-            interval="5m",
-        ),
-    ]
-
-
-def _state() -> list[Panel]:
-    return [
-        number(
-            "Newest checkpoint",
-            Query(f"time() - min(vedette_checkpoint_timestamp_seconds{_I} > 0)"),
-            text="Since state was last kept, by the replica that is furthest behind. One is due every minute.",
-            unit="s",
-            steps=[Step(GREEN), Step(YELLOW, 180), Step(RED, 600)],
-            width=6,
-            height=8,
-        ),
-        lines(
-            "Checkpoints",
-            [Query(f"vedette_checkpoint_duration_seconds{_I}", "{{instance}}")],
-            text="How long the newest took to write.",
-            unit="s",
-            width=6,
-        ),
-        lines(
-            "Checkpoint size",
-            [Query(f"vedette_checkpoint_size_bytes{_I}", "{{instance}}")],
-            text="Of the newest, all partitions.",
-            unit="bytes",
-            width=6,
-        ),
-        lines(
-            "Series per entity",
-            [
-                Query(f"vedette_entity_series{_I}", "{{instance}}: shown"),
-                Query(f"vedette_entity_series_left_out{_I}", "{{instance}}: left out"),
-            ],
-            text="Series of single entities in /metrics, and those beyond metrics.max_series.",
-            width=6,
-        ),
-        lines(
-            "History",
-            [
-                Query(f"sum by (stream) (rate(vedette_history_rows_total{_S}{_RATE}))", "{{stream}}: kept"),
-                Query(f"sum by (stream) (rate(vedette_history_dropped_total{_S}{_RATE})){_EACH}", "{{stream}}: lost"),
-            ],
-            text="Rows of closed frames per second that were kept, and that could not be.",
-            unit="cps",
-            width=8,
-        ),
-        number(
-            "History flushed",
-            Query(f"time() - min(vedette_history_flushed_timestamp_seconds{_I} > 0)"),
-            text="Since the history was last written.",
-            unit="s",
-            steps=[Step(GREEN), Step(YELLOW, 600), Step(RED, 3600)],
-            height=8,
-        ),
-        lines(
-            "Alert database",
-            [
-                Query(f"sum(vedette_database_waiting{_I})", "waiting"),
-                Query(f"sum(increase(vedette_database_dropped_total{_I}{_RATE}))", "given up"),
-            ],
-            text="Messages that wait for the database, and that were given up before it had them.",
-            width=6,
-        ),
-        lines(
-            "History and database errors",
-            [
-                Query(f"sum(increase(vedette_history_errors_total{_I}{_RATE}))", "history"),
-                Query(f"sum(increase(vedette_database_errors_total{_I}{_RATE}))", "database"),
-            ],
-            text="Failed writes and reads; each is tried again.",
-            bars=True,
-            width=6,
-            interval="5m",
-        ),
-    ]
-
-
-def _told() -> list[Panel]:
-    return [
-        lines(
-            "Alert messages",
-            [Query(f"sum by (stream, phase) (rate(vedette_alerts_total{_S}{_RATE})){_EACH}", "{{stream}} {{phase}}")],
-            text="Messages per second by phase of their incident.",
-            unit="cps",
-        ),
-        lines(
-            "Labels by topic",
-            [Query(f"sum by (outcome) (increase(vedette_feedback_total{_I}{_RATE})) or vector(0)", "{{outcome}}")],
-            text="Labels that came by the feedback topic, accepted and refused.",
-            bars=True,
             interval="5m",
         ),
     ]

@@ -6,6 +6,7 @@ from grafana_foundation_sdk.builders import timeseries
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 from grafana_foundation_sdk.models.dashboard import DynamicConfigValue
 
+from deploy.grafana.board import Annotation, board, choice, console_variable, put, source_variable
 from deploy.grafana.drawing import (
     BLUE,
     GREEN,
@@ -14,18 +15,12 @@ from deploy.grafana.drawing import (
     RED,
     WIDTH,
     YELLOW,
-    Annotation,
     Link,
     Panel,
     Query,
     Step,
-    board,
-    choice,
-    console_variable,
     lines,
     number,
-    put,
-    source_variable,
     states,
 )
 
@@ -96,9 +91,9 @@ def _now() -> list[Panel]:
             "Inside the band",
             Query(
                 f"avg(avg_over_time((vedette_observed{{{_CHANNELS}}} >= bool vedette_expected_lower{{{_CHANNELS}}})"
-                "[$__range:1m]) * "
+                "[$__range:$__interval]) * "
                 f"avg_over_time((vedette_observed{{{_CHANNELS}}} <= bool vedette_expected_upper{{{_CHANNELS}}})"
-                "[$__range:1m]))"
+                "[$__range:$__interval]))"
             ),
             text="Share of the time shown in which its values were inside the expected band.",
             unit="percentunit",

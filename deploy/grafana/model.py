@@ -4,25 +4,20 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
+from deploy.grafana.board import Annotation, board, choice, console_variable, put, source_variable
 from deploy.grafana.drawing import (
     BLUE,
     GREEN,
     ORANGE,
     RED,
     YELLOW,
-    Annotation,
     Link,
     Panel,
     Query,
     Step,
-    board,
-    choice,
-    console_variable,
     lines,
     number,
-    put,
     rows,
-    source_variable,
     states,
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
+from deploy.grafana.board import Annotation, board, choice, console_variable, put, source_variable
 from deploy.grafana.drawing import (
     BLUE,
     ENTITY_OF_ROW,
@@ -13,19 +14,13 @@ from deploy.grafana.drawing import (
     ORANGE,
     RED,
     YELLOW,
-    Annotation,
     Link,
     Panel,
     Query,
     Step,
-    board,
-    choice,
-    console_variable,
     lines,
     number,
-    put,
     rows,
-    source_variable,
     states,
 )
 

@@ -13,9 +13,10 @@ import yaml
 from deploy.grafana import generate
 from pipeline.metrics import Metrics
 from pipeline.metrics_entities import FAMILIES
+from pipeline.metrics_receivers import ReceiverMetrics
 from tests.deploy.board_queries import DASHBOARDS, FOLDER, BoardQuery, load, panels, queries
 from tests.deploy.prometheus_server import PrometheusServer
-from tests.end_to_end import retraining_parts
+from tests.deploy.shown_daemon import shown_daemon
 from tests.end_to_end.kafka_parts import wait_until
 from tests.end_to_end.retraining_parts import STATIONS, STREAM, Monitor
 
@@ -85,7 +86,9 @@ def test_dashboards_lead_to_each_other_and_to_the_console() -> None:
 
 def test_every_metric_and_label_exists() -> None:
     """Protects queries that answer zero by ``or`` from asking for what nobody exposes."""
-    known = {d.name: set(d.labels) for d in Metrics().describe()}
+    metrics = Metrics()
+    ReceiverMetrics(metrics._counter, metrics._gauge, metrics._histogram)
+    known = {d.name: set(d.labels) for d in metrics.describe()}
     known |= {name: set(labels) for name, labels, _ in FAMILIES} | OF_OTHERS
     known |= {f"{name}_bucket": labels for name, labels in known.items()}
     for query in QUERIES:
@@ -113,23 +116,21 @@ def test_what_is_provisioned_fits_together() -> None:
 def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusServer]:
     """A Prometheus that scrapes a daemon which has trained, swapped its model, and seen a station go wrong."""
     folder = tmp_path_factory.mktemp("grafana")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(retraining_parts, "CONFIG", retraining_parts.CONFIG.replace("every: null", "every: 300d"))
-        with Monitor(folder) as monitor:
-            config = folder / "prometheus.yml"
-            config.write_text(
-                f"""
+    with shown_daemon(folder) as (monitor, port):
+        config = folder / "prometheus.yml"
+        config.write_text(
+            f"""
 global: {{scrape_interval: 500ms, evaluation_interval: 1s}}
 scrape_configs:
   - job_name: vedette
-    static_configs: [{{targets: ["127.0.0.1:{monitor.port}"]}}]
+    static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
 """,
-                encoding="utf-8",
-            )
-            with PrometheusServer(folder, config) as prometheus:
-                lived(monitor)
-                wait_until(lambda: seen(prometheus), "what came last was scraped twice")
-                yield prometheus
+            encoding="utf-8",
+        )
+        with PrometheusServer(folder, config) as prometheus:
+            lived(monitor)
+            wait_until(lambda: seen(prometheus), "what came last was scraped twice")
+            yield prometheus
 
 
 def lived(monitor: Monitor) -> None:
@@ -160,7 +161,7 @@ def test_every_query_has_an_answer(asked: PrometheusServer, query: BoardQuery) -
         "channel": ".*",
         "instance": ".*",
         "__rate_interval": "30s",
-        "__interval": "30s",
+        "__interval": "5s",
         "__range": "1h",
     }
     expr = query.filled(values)
