@@ -130,7 +130,7 @@ class HttpPoster:
                 self._client.stream("POST", self._url, content=body, headers=dict(headers)) as response,
             ):
                 said = b""
-                async for chunk in response.aiter_bytes():
+                async for chunk in response.aiter_raw():  # as it comes: a compressed answer may be a bomb
                     said += chunk
                     if len(said) >= _MOST_BYTES:
                         break
@@ -157,7 +157,7 @@ def _client(url: httpx.URL, timeout_s: float) -> httpx.AsyncClient:
         timeout=timeout_s,
         follow_redirects=False,
         limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=30.0),
-        headers={"User-Agent": _USER_AGENT},
+        headers={"User-Agent": _USER_AGENT, "Accept-Encoding": "identity"},
     )
 
 

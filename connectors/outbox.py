@@ -18,84 +18,16 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
-
-import structlog
 
 from connectors.errors import OutboxUnavailable
 from connectors.outbox_file import hold_outbox, open_outbox
-
-log = structlog.get_logger("vedette.outbox")
+from connectors.outbox_room import make_room
+from connectors.outbox_rows import Depth, Entry, Refusal, Told, Waiting
 
 _REFUSED_KEPT = 1_000
 _TURN_S = 10.0
 """How long a write waits for the one before it."""
-_ROOM = (
-    # Overtaken updates: whoever reads the later message misses nothing of the state.
-    "DELETE FROM message WHERE id IN (SELECT id FROM message m WHERE queue = :queue AND sequence > 0 AND NOT ends"
-    " AND EXISTS (SELECT 1 FROM message l WHERE l.queue = :queue AND l.incident = m.incident AND l.id > m.id)"
-    " ORDER BY id LIMIT :most)",
-    # Whole incidents that are over: half of one would be a riddle, so it may be a few more than are needed.
-    "DELETE FROM message WHERE queue = :queue AND incident IN"
-    " (SELECT incident FROM message WHERE queue = :queue AND ends ORDER BY id LIMIT :most)",
-    "DELETE FROM message WHERE id IN (SELECT id FROM message WHERE queue = :queue ORDER BY id LIMIT :most)",
-)
-
-
-class Entry(NamedTuple):
-    """A message that one queue is to get."""
-
-    queue: str
-    incident: str
-    sequence: int
-    ends: bool
-    """Whether the incident is over with it."""
-    body: bytes
-
-
-class Waiting(NamedTuple):
-    """A message that waits."""
-
-    id: int
-    incident: str
-    sequence: int
-    ends: bool
-    body: bytes
-    added_us: int
-    tries: int
-
-
-class Told(NamedTuple):
-    """The newest message about an incident that a queue's receiver has."""
-
-    incident: str
-    body: bytes
-    open: bool
-    since_us: int
-    """Since when it is open there; 0 where it is not."""
-
-
-class Depth(NamedTuple):
-    """How much waits in a queue."""
-
-    waiting: int
-    oldest_us: int | None
-    """When the oldest of it was added; None where nothing waits."""
-    refused: int
-    """Messages kept that the receiver did not take."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A message that a receiver did not take."""
-
-    incident: str
-    sequence: int
-    body: bytes
-    at_us: int
-    error: str
 
 
 class Outbox:
@@ -143,9 +75,9 @@ class Outbox:
             return set()
         with self._writing(timeout_s) as db:
             got = {entry.queue for entry in entries if self._add(db, entry, now_us)}
-            if self._max_waiting:
-                for queue in got:
-                    self._make_room(db, queue)
+            dropped = {queue: make_room(db, queue, self._max_waiting) for queue in got if self._max_waiting}
+        for queue, messages in dropped.items():
+            self._dropped[queue] = self._dropped.get(queue, 0) + messages
         return got
 
     def hold(self, queues: Sequence[str], incidents: Sequence[str]) -> None:
@@ -337,23 +269,6 @@ class Outbox:
             (entry.queue, entry.incident, entry.sequence, entry.ends, entry.body, now_us),
         )
         return True
-
-    def _make_room(self, db: sqlite3.Connection, queue: str) -> None:
-        waiting = db.execute("SELECT count(*) FROM message WHERE queue = ?", (queue,)).fetchone()[0]
-        before = waiting
-        for statement in _ROOM:
-            if waiting <= self._max_waiting:
-                break
-            waiting -= db.execute(statement, {"queue": queue, "most": waiting - self._max_waiting}).rowcount
-        # Whoever is not told of an end any more must not be told that it goes on.
-        db.execute(
-            "UPDATE incident SET told_open = 0 WHERE queue = ? AND told_open AND ended AND NOT EXISTS (SELECT 1"
-            " FROM message m WHERE m.queue = incident.queue AND m.incident = incident.incident)",
-            (queue,),
-        )
-        if waiting != before:
-            self._dropped[queue] = self._dropped.get(queue, 0) + before - waiting
-            log.error("a receiver's queue is full; messages were dropped", queue=queue, messages=before - waiting)
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:

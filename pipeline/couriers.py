@@ -13,7 +13,8 @@ import structlog
 from connectors.alertmanager import Alert, Alertmanager
 from connectors.errors import ConnectorError, ReceiverRefused, ReceiverUnavailable
 from connectors.json_lines import JsonLinesSink
-from connectors.outbox import Outbox, Told, Waiting
+from connectors.outbox import Outbox
+from connectors.outbox_rows import Told, Waiting
 from connectors.webhook import Webhook
 from pipeline.alertmanager_alerts import AlertWriter, labels
 from pipeline.delivering import Instance, put_off_us

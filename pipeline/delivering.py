@@ -18,7 +18,8 @@ from typing import Protocol
 import structlog
 
 from connectors.errors import OutboxUnavailable, ReceiverUnavailable
-from connectors.outbox import Outbox, Waiting
+from connectors.outbox import Outbox
+from connectors.outbox_rows import Waiting
 from pipeline.metrics_receivers import ReceiverMetrics
 
 log = structlog.get_logger("vedette.delivering")
@@ -231,8 +232,7 @@ class Delivery:
     def _failed(self, text: str, cause: str, asked_s: float) -> float:
         """Return how long to wait: exponential with jitter, and no less than the receiver asks for."""
         now_us, instance = self._now_us(), self.instance
-        ceiling_s = min(self._first_wait_s * 2.0 ** min(self._failures, 30), self._longest_wait_s)
-        wait_s = max(ceiling_s * (0.5 + 0.5 * self._chance()), asked_s)
+        wait_s = back_off_s(self._failures, self._first_wait_s, self._longest_wait_s, self._chance(), asked_s)
         self._failures += 1
         if self._stop.is_set():
             return wait_s  # it was ended by us
@@ -252,6 +252,20 @@ class Delivery:
         self._metrics.waiting(receiver, name, depth.waiting, depth.oldest_us)
         self._metrics.dropped(receiver, name, dropped - self._dropped)
         self._dropped = dropped
+
+
+def back_off_s(failures: int, first_s: float, longest_s: float, chance: float, asked_s: float = 0.0) -> float:
+    """Return how long to wait after so many failures before this one: exponential, with jitter over its upper half.
+
+    Many senders that failed at the same moment must not come back at the same moment. ``asked_s`` is what the receiver
+    asks for: it is never asked sooner.
+
+    >>> [back_off_s(n, 1.0, 60.0, chance) for n, chance in ((0, 0.0), (0, 1.0), (3, 1.0), (99, 1.0))]
+    [0.5, 1.0, 8.0, 60.0]
+    >>> back_off_s(0, 1.0, 60.0, 0.5, asked_s=120.0)
+    120.0
+    """
+    return max(min(first_s * 2.0 ** min(failures, 30), longest_s) * (0.5 + 0.5 * chance), asked_s)
 
 
 def put_off_us(tries: int, now_us: int) -> int:

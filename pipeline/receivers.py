@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import structlog
 
 from connectors.errors import OutboxUnavailable
-from connectors.outbox import Entry, Outbox
+from connectors.outbox import Outbox
+from connectors.outbox_rows import Entry
 from pipeline.alertmanager_alerts import as_message
 from pipeline.delivering import Delivery, ReceiverStatus
 from pipeline.incident import AlertMessage, Incident, Kind, Phase, Tier, encode
@@ -156,6 +157,10 @@ class Receivers:
     def status(self) -> list[ReceiverStatus]:
         """Return how all receivers' instances are doing; may raise ``OutboxUnavailable``."""
         return [delivery.status() for delivery in self._deliveries.values()]
+
+    def undelivered(self) -> int:
+        """Return how many messages wait, each receiver's instance counted; may raise ``OutboxUnavailable``."""
+        return sum(status.waiting for status in self.status())
 
     # ---- writing down ----
 

@@ -14,12 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.errors import Misconfigured, OutboxUnavailable
-from connectors.outbox import Entry, Outbox, Waiting
+from connectors.outbox import Outbox
+from connectors.outbox_rows import Entry, Waiting
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from connectors.outbox import Entry, Outbox
+from connectors.outbox import Outbox
+from connectors.outbox_rows import Entry
 outbox = Outbox(Path(sys.argv[1]))
 outbox.add([Entry("q", f"i{n}", 0, False, b"body") for n in range(3)], 1)
 os.kill(os.getpid(), signal.SIGKILL)

@@ -98,7 +98,7 @@ def test_what_never_will_be_taken_is_given_up(receiver: HttpReceiver, make: Make
         ("0", 0, 0),
         ("-3", 0, 0),
         ("1e99", 3600, 3600),
-        (formatdate(time.time() + 100, usegmt=True), 90, 100),
+        (IN_900_S, 1, 900),
     ],
 )
 def test_retry_after_is_understood(

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from connectors.errors import OutboxUnavailable
-from connectors.outbox import Entry
+from connectors.outbox_rows import Entry
 from connectors.webhook import verify
 from pipeline.delivering import ReceiverStatus
 from pipeline.incident import AlertMessage, Incident, Phase, Severity, Tier, decode
