@@ -17,6 +17,7 @@ from pipeline.console.asking import Asking
 from pipeline.console.auth import Gatekeeper
 from pipeline.console.events import Events
 from pipeline.console.gate import Gate
+from pipeline.console.limits import RateLimit
 from pipeline.console.login import login_routes
 from pipeline.console.troubles import Trouble
 from pipeline.health import Probes
@@ -36,6 +37,7 @@ def create_app(
     asking: Asking,
     *,
     pages: Sequence[APIRouter] = (),
+    requests: RateLimit | None = None,
     tls: bool = False,
 ) -> Gate:
     """Return the whole as one ASGI app, the gate before it.
@@ -47,6 +49,7 @@ def create_app(
         keeper: knows who may.
         asking: calls what may block.
         pages: routes of the console's pages; their handlers find ``who``, ``csrf`` and ``nonce`` in ``request.state``.
+        requests: of each client; the usual one if None.
         tls: whether this server itself speaks TLS.
     """
     app = FastAPI(
@@ -61,7 +64,7 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _internal)
-    return Gate(app, probes, keeper, asking, tls=tls)
+    return Gate(app, probes, keeper, asking, requests=requests, tls=tls)
 
 
 async def _trouble(request: Request, error: Exception) -> Response:
