@@ -123,8 +123,8 @@ class Outbox:
         """Return when the next message of the queue may be sent; None where nothing waits."""
         with self._reading() as db:
             found = db.execute(
-                "SELECT min(due_us) FROM message m WHERE queue = ? AND NOT EXISTS (SELECT 1 FROM message o"
-                " WHERE o.queue = m.queue AND o.incident = m.incident AND o.id < m.id)",
+                "SELECT min(due_us) FROM message m INDEXED BY message_of_incident WHERE queue = ? AND NOT EXISTS"
+                " (SELECT 1 FROM message o WHERE o.queue = m.queue AND o.incident = m.incident AND o.id < m.id)",
                 (queue,),
             ).fetchone()
             return None if found[0] is None else int(found[0])

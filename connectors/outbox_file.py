@@ -22,7 +22,8 @@ CREATE TABLE message (
   body BLOB NOT NULL, added_us INTEGER NOT NULL, due_us INTEGER NOT NULL DEFAULT 0, tries INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX message_in_order ON message (queue, tries, id);
-CREATE INDEX message_of_incident ON message (queue, incident, id);
+CREATE INDEX message_of_incident ON message (queue, incident, id, sequence, ends, due_us);
+CREATE INDEX message_in_time ON message (queue, id);
 CREATE TABLE incident (
   queue TEXT NOT NULL, incident TEXT NOT NULL, sequence INTEGER NOT NULL, ended INTEGER NOT NULL,
   told BLOB, told_open INTEGER NOT NULL DEFAULT 0, told_since_us INTEGER NOT NULL DEFAULT 0,

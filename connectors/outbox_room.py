@@ -16,12 +16,13 @@ _SLACK = 100
 """A full queue is relieved of a hundredth at once: to look for what can go takes as long for one as for many."""
 _ROOM = (
     # Overtaken updates: whoever reads the later message misses nothing of the state.
-    "DELETE FROM message WHERE id IN (SELECT id FROM message m WHERE queue = :queue AND sequence > 0 AND NOT ends"
+    "DELETE FROM message WHERE id IN (SELECT id FROM message m INDEXED BY message_of_incident WHERE queue = :queue"
+    " AND sequence > 0 AND NOT ends"
     " AND EXISTS (SELECT 1 FROM message l WHERE l.queue = :queue AND l.incident = m.incident AND l.id > m.id)"
     " ORDER BY id LIMIT :most)",
     # Whole incidents that are over: half of one would be a riddle, so it may be a few more than are needed.
-    "DELETE FROM message WHERE queue = :queue AND incident IN"
-    " (SELECT incident FROM message WHERE queue = :queue AND ends ORDER BY id LIMIT :most)",
+    "DELETE FROM message WHERE queue = :queue AND incident IN (SELECT incident FROM message"
+    " INDEXED BY message_of_incident WHERE queue = :queue AND ends ORDER BY id LIMIT :most)",
     "DELETE FROM message WHERE id IN (SELECT id FROM message WHERE queue = :queue ORDER BY id LIMIT :most)",
 )
 

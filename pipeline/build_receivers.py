@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from connectors.alertmanager import Alertmanager
@@ -15,6 +14,7 @@ from pipeline.couriers import AlertmanagerCourier, FileCourier, WebhookCourier, 
 from pipeline.delivering import Courier, Delivery, Instance
 from pipeline.incident import Kind, Tier
 from pipeline.metrics_receivers import ReceiverMetrics
+from pipeline.receiver_checks import problems
 from pipeline.receivers import Receivers, Route
 
 REPEAT_S = 60.0
@@ -65,8 +65,8 @@ def instances(receiver: ReceiverConfig) -> list[Instance]:
     Raises:
         Misconfigured: if it lacks what its kind needs.
     """
-    for problem in problems(receiver):
-        raise Misconfigured(f"receiver {receiver.name!r} {problem}")
+    for key, problem, allowed in problems(receiver):
+        raise Misconfigured(f"receiver {receiver.name!r}: {key} {problem}; allowed: {allowed}")
     if receiver.kind == "file":
         return [Instance(receiver.name, receiver.path.name if receiver.path else "", receiver.kind, receiver.name)]
     if receiver.kind == "webhook":
@@ -78,25 +78,6 @@ def instances(receiver: ReceiverConfig) -> list[Instance]:
         name = f"{name} {again + 1}" if again else name
         found.append(Instance(receiver.name, name, receiver.kind, f"{receiver.name} {name}"))
     return found
-
-
-def problems(receiver: ReceiverConfig) -> Iterator[str]:
-    """Yield what a receiver lacks, or has too much of, for its kind; and kinds of incident that there are not."""
-    if receiver.kind == "file" and receiver.path is None:
-        yield "is a file, and needs a path"
-    if receiver.kind == "alertmanager" and not receiver.urls:
-        yield "is an Alertmanager, and needs urls: of each instance one"
-    if receiver.kind == "webhook" and len(receiver.urls) != 1:
-        yield f"is a webhook, and needs exactly one address in urls, not {len(receiver.urls)}"
-    if receiver.kind == "file" and receiver.urls:
-        yield "is a file, and has no urls"
-    if receiver.kind != "file" and receiver.path is not None:
-        yield f"is of kind {receiver.kind}, and has no path"
-    if receiver.secret is not None and receiver.kind != "webhook":
-        yield f"is of kind {receiver.kind}, and signs nothing: secret is for webhooks"
-    for kind in receiver.kinds:
-        if kind not in Kind.__members__.values():
-            yield f"names {kind!r}, which is no kind of incident: {', '.join(Kind)}"
 
 
 def console_url(config: Config, port: int | None = None) -> str:

@@ -9,14 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from connectors.errors import Misconfigured
 from connectors.webhook import verify
 from pipeline.alerts_test_command import main
 from pipeline.build_receivers import build_receivers, console_url, instances
-from pipeline.config import Config, loads
+from pipeline.config import Config, OutputsConfig, loads
 from pipeline.exit_codes import CONFIG, OK, UNAVAILABLE, USAGE
 from pipeline.incident import Kind, decode
+from pipeline.receiver_checks import receiver_conflicts
 from tests.alertmanager_server import AlertmanagerServer
 from tests.alertmanager_server import alertmanager as alertmanager  # a fixture
 from tests.http_receiver import HttpReceiver, free_port
@@ -94,13 +96,25 @@ def test_people_see_a_table(write: Write, tmp_path: Path, capsys: pytest.Capture
     [
         ("[]", None, USAGE, "names no receiver"),
         ("[{name: a, kind: file, path: x}]", "b", USAGE, "no receiver 'b'; it names a"),
-        ("[{name: a, kind: file}]", None, CONFIG, "receiver 'a' is a file, and needs a path"),
-        ("[{name: a, kind: alertmanager}]", None, CONFIG, "needs urls"),
-        ("[{name: a, kind: webhook, urls: ['http://a', 'http://b']}]", None, CONFIG, "exactly one address"),
-        ("[{name: a, kind: file, path: x, urls: ['http://a']}]", None, CONFIG, "has no urls"),
-        ("[{name: a, kind: webhook, path: x, urls: ['http://a']}]", None, CONFIG, "has no path"),
+        ("[{name: a, kind: file}]", None, CONFIG, "receiver 'a': path is missing, but a file needs it"),
+        ("[{name: a, kind: alertmanager}]", None, CONFIG, "urls is missing, but an Alertmanager needs it"),
+        (
+            "[{name: a, kind: webhook, urls: ['http://a', 'http://b']}]",
+            None,
+            CONFIG,
+            "urls holds 2 addresses, but a webhook has one",
+        ),
+        ("[{name: a, kind: file, path: x, urls: ['http://a']}]", None, CONFIG, "urls is of no use to a file"),
+        ("[{name: a, kind: webhook, path: x, urls: ['http://a']}]", None, CONFIG, "path is of no use to kind webhook"),
         ("[{name: a, kind: file, path: x, kinds: [anomly]}]", None, CONFIG, "'anomly', which is no kind"),
-        ("[{name: a, kind: alertmanager, urls: ['http://a'], secret: x}]", None, CONFIG, "secret is for webhooks"),
+        ("[{name: a, kind: webhook, urls: ['http://a'], secret: ''}]", None, CONFIG, "secret is empty"),
+        ("[{name: a, kind: alertmanager, urls: ['http://a', 'http://a']}]", None, CONFIG, "an address twice"),
+        (
+            "[{name: a, kind: alertmanager, urls: ['http://a'], secret: x}]",
+            None,
+            CONFIG,
+            "secret is of no use to kind alertmanager",
+        ),
     ],
 )
 def test_what_is_wrong_is_said(
@@ -132,6 +146,17 @@ def test_receivers_are_built_as_configured(
     assert decode(receiver.requests[0].body).stream == "water"
     assert {(s.receiver, s.kind) for s in receivers.status()} == {("ops", "alertmanager"), ("hook", "webhook")}
     receivers.close()
+
+
+def test_each_receiver_has_a_name_of_its_own(write: Write) -> None:
+    """Protects two receivers from sharing a queue; all that is wrong is said at once, with its place."""
+    path = write("[{name: a, kind: file, path: x}, {name: a, kind: file}]")
+    outputs = OutputsConfig.model_validate(yaml.safe_load(path.read_text())["outputs"])
+    found = [(where, problem) for where, _, problem, _ in receiver_conflicts(outputs)]
+    assert found == [
+        (("outputs", "receivers", 1, "name"), "is the name of another receiver too"),
+        (("outputs", "receivers", 1, "path"), "is missing, but a file needs it"),
+    ]
 
 
 def test_the_same_host_twice_is_two_instances(write: Write) -> None:
