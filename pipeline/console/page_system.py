@@ -45,7 +45,7 @@ def _tiles(system: System) -> list[dict[str, Any]]:
     ]
     for name, words in _TIMES:
         value = figures.get(name)
-        tiles.append({"name": words, "time": round(value * 1e6)} if value else {"name": words, "text": "never"})
+        tiles.append({"name": words, "time": round(value * 1e6)} if value else {"name": words, "text": "not known"})
     for name, words in _BYTES:
         value = figures.get(name)
         tiles.append({"name": words, "text": "–" if value is None else _size(value)})

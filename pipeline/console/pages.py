@@ -32,6 +32,8 @@ _LINES = 50
 _MOST_OFFSET = 10_000_000
 _LONGEST_NAME = 12_000
 """Characters of an entity's or stream's name in an address; the connectors take 10 kB."""
+_TRUSTED = ("operator", "anybody")
+"""Those who did not have to sign in."""
 _TITLES = {
     400: "That cannot be understood",
     401: "Who are you?",
@@ -249,15 +251,16 @@ class Pages:
     def trouble(self, request: Request, status: int, text: str) -> Response:
         """Show that there is no answer, and why."""
         title = _TITLES.get(status, "Something went wrong")
-        shown = {"place": "", "title": title, "text": text, "status": status}
+        shown = {"place": "", "title": title, "text": text, "status": status, "signed_in": "", "csrf": ""}
         return self._rendering.page("error.html", request, shown, status)
 
     # ---- inner ----
 
     def _page(self, request: Request, name: str, place: str, shown: dict[str, Any], status: int = 200) -> Response:
-        may_act = self._gate.who(request).role is Role.ACT
-        csrf = self._gate.form_token(request) if may_act else ""
-        always = {"place": place, "may_act": may_act, "csrf": csrf}
+        who = self._gate.who(request)
+        signed_in = "" if who.name in _TRUSTED else who.name
+        always = {"place": place, "may_act": who.role is Role.ACT, "csrf": self._gate.form_token(request)}
+        always["signed_in"] = signed_in
         return self._rendering.page(name, request, {**always, **shown}, status)
 
     def _incident(

@@ -14,6 +14,7 @@ from pipeline.console.page_gate import PageGate
 from pipeline.console.pages import router
 from pipeline.console.server import ConsoleServer
 from pipeline.health import Probes
+from pipeline.incident import AlertMessage
 from pipeline.metrics import Metrics
 from tests.browser.console_world import World, world
 
@@ -25,6 +26,10 @@ class Served:
         self.world = shown
         self.events = events
         self.address = address
+
+    def happens(self, message: AlertMessage) -> None:
+        """Say a message, as the daemon's loop does."""
+        self.events.said([message])
 
 
 @contextmanager

@@ -114,6 +114,16 @@ def world(directory: Path) -> World:
     return World(Answers(sources), store, live, status, run.series.entities, now_us, *ids, trainings)
 
 
+def next_message(shown: World) -> AlertMessage:
+    """Return one more message about the open incident, kept in the store already."""
+    run = _simulated()
+    T = len(run.series.times_us)
+    last = max(message["sequence"] for message in shown.answers.incident(shown.open_id)["messages"])
+    message = _anomaly(run, 1, T - FAULT_STEPS, T - 1, last + 1)
+    shown.store.keep([incident_row(message)])
+    return message
+
+
 # ---- the run ----
 
 

@@ -132,10 +132,11 @@ const CHARTS = { series: seriesChart, scores: scoresChart, curves: curvesChart }
 async function draw(host) {
   const source = byId(host.dataset.source), make = CHARTS[host.dataset.chart];
   if (!source || !make) return;
-  host.dataset.state = "waiting";
+  if (host.dataset.state !== "drawn") host.dataset.state = "waiting";
   try {
     const [traces, layout] = make(JSON.parse(source.textContent));
-    await Plotly.newPlot(host, traces, layout, { displayModeBar: false, responsive: true, doubleClick: "reset" });
+    // A zoom outlives new data.
+    await Plotly.react(host, traces, { ...layout, uirevision: "same" }, { displayModeBar: false, responsive: true, doubleClick: "reset" });
     host.dataset.state = "drawn";
   } catch (error) {
     host.dataset.state = "failed";

@@ -2,8 +2,9 @@
 // What every page does: times in the viewer's zone, live parts by server-sent events, keys, and words when it is cut off.
 // Texts only ever go in as text, except parts of our own pages that come from our own server as they came the first time.
 
-const REFRESH_AT_MOST_EVERY_MS = 2000;
+const REFRESH_AT_MOST_EVERY_MS = document.querySelector("[data-chart]") ? 5000 : 2000;
 const AGES_EVERY_MS = 30000;
+const SETTLED_MS = 1500;
 const byId = (id) => document.getElementById(id);
 
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
@@ -37,11 +38,15 @@ function say(state, words) {
   if (byId("live-words").textContent !== words) byId("live-words").textContent = words;
 }
 
+// The live parts as the server wrote them, before times were put into the viewer's zone.
+const shown = new Map([...document.querySelectorAll("[data-live][id]")].map((part) => [part.id, part.innerHTML]));
+
 // A part is left alone while somebody types or chooses in it.
 const busy = (part) => part.contains(document.activeElement) && document.activeElement.matches("input, select, textarea");
 
 function replacePart(part, fresh) {
-  if (busy(part) || part.innerHTML === fresh.innerHTML && part.dataset.source === undefined) return;
+  if (busy(part) || shown.get(part.id) === fresh.innerHTML) return;
+  shown.set(part.id, fresh.innerHTML);
   const known = new Set([...part.querySelectorAll(".item")].map((item) => item.id));
   const focused = part.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
   const open = [...part.querySelectorAll("details")].map((details) => details.open);
@@ -66,6 +71,12 @@ async function refresh() {
       const fresh = page.getElementById(part.id);
       if (fresh) replacePart(part, fresh);
     }
+    let drawn = false;
+    for (const data of document.querySelectorAll("script[type='application/json'][id]")) {
+      const fresh = page.getElementById(data.id);
+      if (fresh && fresh.textContent !== data.textContent) { data.textContent = fresh.textContent; drawn = true; }
+    }
+    if (drawn && typeof drawAll === "function") drawAll();
     if (page.title) document.title = page.title;
     say("live", "live");
   } catch { say("lost", "connection lost"); } finally { refreshing = false; if (again && !document.hidden) refresh(); }
@@ -76,12 +87,19 @@ function listen() {
   const events = new EventSource("/api/events");
   events.onopen = () => say("live", "live");
   events.onerror = () => say("lost", "reconnecting");
-  for (const kind of ["step", "incident", "health", "lost"]) events.addEventListener(kind, refresh);
+  // The page is as new as the first events, which tell of what is there already.
+  const begun = Date.now(), about = document.body.dataset.stream;
+  const seen = (event) => {
+    if (Date.now() - begun < SETTLED_MS && event.type !== "incident") return;
+    if (event.type === "step" && about !== undefined && JSON.parse(event.data).stream !== about) return;
+    refresh();
+  };
+  for (const kind of ["step", "incident", "health", "lost"]) events.addEventListener(kind, seen);
   addEventListener("pagehide", () => events.close());
 }
 document.addEventListener("visibilitychange", () => { if (!document.hidden && again) refresh(); });
 
-// ---- keys: j and k go through a list, the letters named on buttons press them ----
+// ---- keys: j and k go through a list ----
 
 function keys(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select, textarea")) return;
