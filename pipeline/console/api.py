@@ -25,7 +25,7 @@ from pipeline.incident import Kind, Tier, finite_json
 _LAST_US = 253_402_300_799_999_999
 _FARTHEST = 10_000_000
 
-Name = Annotated[str, Query(max_length=16_000)]
+Name = Annotated[str, Query(max_length=10_240)]
 Search = Annotated[str, Query(max_length=200, description="A part of the name, in either case.")]
 Offset = Annotated[int, Query(ge=0, le=_FARTHEST, description="How many of the first are left out.")]
 Limit = Annotated[int, Query(ge=1, le=200)]

@@ -19,6 +19,8 @@ log = structlog.get_logger("vedette.console")
 
 _MOST_CONNECTIONS = 512
 """Beyond it new ones are hung up on: each takes a file handle that the daemon may need for its own work."""
+_MOST_HEAD_BYTES = 131_072
+"""Of a request: an entity's name of 10 kB, each byte of it escaped, or each character of it of four bytes."""
 _FIRST_REQUEST_S = 10.0
 """A client that has not sent a whole request's head by then is hung up on."""
 _START_S = 10.0
@@ -71,7 +73,7 @@ class ConsoleServer:
             settings: dict[str, Any] = {
                 "http": _Protocol, "ws": "none", "lifespan": "off", "loop": "asyncio", "log_config": None,
                 "access_log": False, "server_header": False, "proxy_headers": False, "timeout_keep_alive": 15,
-                "timeout_graceful_shutdown": 1,
+                "timeout_graceful_shutdown": 1, "h11_max_incomplete_event_size": _MOST_HEAD_BYTES,
                 "ssl_certfile": None if cert_file is None else str(cert_file),
                 "ssl_keyfile": None if key_file is None else str(key_file),
             }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The gate: who may ask and act, and what other sites, floods and large bodies come to. Nothing refused changes a thing."""
+"""The gate: who may ask and act, and what other sites, floods and large bodies come to. What is refused changes nothing."""
 
 from __future__ import annotations
 
