@@ -18,6 +18,7 @@ from pipeline.housekeeping import Housekeeping
 from pipeline.incident import AlertMessage
 from pipeline.live import Live
 from pipeline.metrics import Metrics, version
+from pipeline.metrics_entities import EntityMetrics
 
 if TYPE_CHECKING:
     from pipeline.console.auth import Gatekeeper
@@ -79,10 +80,17 @@ def build_faces(
     if not http.console:
         server = HealthServer(
             metrics.status, metrics.registry, version(), http.host, http.port,
-            notes=beside.notes, train=beside.train, training=beside.training,
+            notes=beside.notes, train=beside.train, training=beside.training, entities=_entities(config, metrics, live),
         )  # fmt: skip
         return Faces(server, _say_nothing, _do_nothing)
     return _console(config, metrics, beside, live, undelivered)
+
+
+def _entities(config: Config, metrics: Metrics, live: Live) -> EntityMetrics | None:
+    shown = config.metrics
+    if not shown.per_entity:
+        return None
+    return EntityMetrics(live, metrics.registry, shown.max_series, shown.idle.total_seconds())
 
 
 def _console(
@@ -122,7 +130,7 @@ def _console(
         mismatch=lambda stream, model: _mismatch(config, stream, model),
     )
     answers, asking, events = Answers(sources), Asking(), Events(live, metrics.status)
-    probes = Probes(metrics.status, metrics.registry, version(), beside.notes)
+    probes = Probes(metrics.status, metrics.registry, version(), beside.notes, _entities(config, metrics, live))
     app = create_app(
         answers, events, probes, _keeper(http), asking,
         pages=[router(answers, PageGate())], tls=http.cert_file is not None,

@@ -12,6 +12,7 @@ from models.drift import DriftWatch
 from models.registry import Registry
 from pipeline.alert_keeping import AlertKeeping
 from pipeline.alert_spool import AlertSpool
+from pipeline.build_receivers import build_receivers, console_url
 from pipeline.config import Config
 from pipeline.config_streams import StreamConfig
 from pipeline.feedback_topic import FeedbackTopic
@@ -22,6 +23,8 @@ from pipeline.history_writing import HistoryWriter
 from pipeline.housekeeping import Housekeeping
 from pipeline.job_request import train_command
 from pipeline.label_feed import LabelFeed
+from pipeline.live import Live
+from pipeline.metrics import Metrics
 from pipeline.metrics_models import ModelMetrics
 from pipeline.scheduling import Chore, Scheduling
 from pipeline.swapping import ModelWatch
@@ -31,36 +34,43 @@ from pipeline.training_jobs import TrainingJobs
 log = structlog.get_logger("vedette.build")
 
 
-def build_housekeeping(config: Config, path: Path, metrics: ModelMetrics, *, embedded: bool = False) -> Housekeeping:
+def build_housekeeping(
+    config: Config, path: Path, metrics: Metrics, *, live: Live | None = None, embedded: bool = False
+) -> Housekeeping:
     """Return the housekeeping that ``config`` describes; nothing of it runs before ``start``.
 
     Args:
         config: everything.
         path: the file it was read from: training processes read it too.
         metrics: where to count.
+        live: holds the newest steps for whoever shows them.
         embedded: whether the broker is the embedded one.
 
     Raises:
         Misconfigured: if a place that is named cannot be used at all. One that is only away now is no error.
     """
     registry = Registry(config.models.directory)
-    models = ModelWatch(registry, metrics, every_s=config.models.watch.total_seconds())
+    counts = metrics.models
+    models = ModelWatch(registry, counts, every_s=config.models.watch.total_seconds())
     try:
         store = AlertStore(config.database.url.get_secret_value())
         spool = AlertSpool(config.database.spool)
     except OSError as error:
         raise Misconfigured(f"database.spool: {config.database.spool} cannot be used: {error.strerror}") from error
     retention_us = _us(config.database.retention.total_seconds())
-    alerts = AlertKeeping(store, spool, metrics, retention_us=retention_us)
+    receivers = build_receivers(config, metrics.receivers, console_url(config))
+    alerts = AlertKeeping(store, spool, counts, retention_us=retention_us)
     labels = LabelFeed(
         store,
-        metrics,
+        counts,
         refresh_s=config.feedback.refresh.total_seconds(),
         lookalikes_us=_us(config.feedback.lookalikes_for.total_seconds()),
     )
-    feedback = _feedback(config, store, metrics, labels, embedded)
+    feedback = _feedback(config, store, counts, labels, embedded)
     if config.history.directory is None:
-        return Housekeeping(alerts=alerts, labels=labels, feedback=feedback, models=models)
+        return Housekeeping(
+            alerts=alerts, labels=labels, feedback=feedback, models=models, receivers=receivers, live=live
+        )
     try:
         kept = HistoryStore(config.history.directory)
     except HistoryError as error:
@@ -68,7 +78,7 @@ def build_housekeeping(config: Config, path: Path, metrics: ModelMetrics, *, emb
     history = HistoryWriter(
         kept,
         {s.name: KeptStream(tuple(c.name for c in s.channels), s.step_us) for s in config.streams},
-        metrics,
+        counts,
         flush_every_s=config.history.flush.total_seconds(),
     )
     return Housekeeping(
@@ -77,7 +87,9 @@ def build_housekeeping(config: Config, path: Path, metrics: ModelMetrics, *, emb
         labels=labels,
         feedback=feedback,
         models=models,
-        scheduling=_scheduling(config, path, registry, metrics, kept),
+        scheduling=_scheduling(config, path, registry, counts, kept),
+        receivers=receivers,
+        live=live,
         drift={s.name: DriftWatch(s.step.total_seconds()) for s in config.streams if s.retrain.on_drift},
     )
 

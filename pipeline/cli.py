@@ -183,6 +183,8 @@ def _add_alerts(commands: Commands) -> None:
     listing.add_argument("--limit", type=_positive, default=50, metavar="N", help="how many (default: %(default)s)")
     show = add("show", "show everything known of an incident")
     show.add_argument("incident", metavar="ID", help="its id, or as many of its first digits as are enough")
+    test = add("test", "send a test message to each receiver, and show what came back")
+    test.add_argument("--receiver", metavar="NAME", help="only to this one")
     label = add("label", "say what an incident was; the daemon acts on it within seconds")
     label.add_argument("incident", metavar="ID", help="its id, or as many of its first digits as are enough")
     label.add_argument(
@@ -297,9 +299,9 @@ def _models(args: argparse.Namespace) -> int:
 
 
 def _alerts(args: argparse.Namespace) -> int:
-    from pipeline import alerts_command
+    from pipeline import alerts_command, alerts_test_command
 
-    return alerts_command.main(args)
+    return alerts_test_command.main(args) if args.action == "test" else alerts_command.main(args)
 
 
 def _history(args: argparse.Namespace) -> int:

@@ -23,7 +23,7 @@ from pipeline.exit_codes import CONFIG, OK, UNAVAILABLE
 from pipeline.frames import Frames
 from pipeline.housekeeping import Housekeeping
 from pipeline.keeping import Keeper
-from pipeline.metrics import Metrics, version
+from pipeline.metrics import Metrics
 from pipeline.outputs import Outputs
 from pipeline.status import Status
 from pipeline.stream import Stream
@@ -259,6 +259,7 @@ class Daemon:
                 # The clock moves this state on even if no record ever comes, so the next checkpoint must hold it too.
                 self.handled[partition] = self._committed[partition] = offset
             stream.assign(partition.partition, self.now_us())
+        self.housekeeping.moved(self.streams)
         log.info("partitions changed", revoked=len(revoked), assigned=len(assigned))
         self.metrics.partitions(self.source.assignment())
 
@@ -311,21 +312,18 @@ class Daemon:
 def run(config: Config, path: Path) -> int:
     """Run the daemon that ``config``, read from ``path``, describes until SIGTERM or SIGINT; return the exit code."""
     from pipeline.build import build_daemon, require_topics_of
+    from pipeline.build_console import build_faces
     from pipeline.build_housekeeping import build_housekeeping
-    from pipeline.health import HealthServer
+    from pipeline.live import Live
 
     metrics = Metrics(status=Status(config.stall_timeout.total_seconds()))
     host, port = config.http.host, config.http.port
     try:
-        beside = build_housekeeping(config, path, metrics.models)
-        with (
-            closing(beside),
-            HealthServer(
-                metrics.status, metrics.registry, version(), host, port,
-                notes=beside.notes, train=beside.train, training=beside.training,
-            ) as health,
-        ):  # fmt: skip
-            log.info("started", http=f"{host}:{health.port}", streams=[s.name for s in config.streams])
+        live = Live()
+        beside = build_housekeeping(config, path, metrics, live=live)
+        with closing(beside), build_faces(config, metrics, beside, live, undelivered=beside.undelivered) as faces:
+            beside.listener = faces.said
+            log.info("started", http=f"{host}:{faces.port}", streams=[s.name for s in config.streams])
             require_topics_of(config)
             daemon = build_daemon(config, metrics=metrics, housekeeping=beside)
             _act_on_signals(daemon, config.shutdown_timeout.total_seconds())

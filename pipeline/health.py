@@ -17,8 +17,9 @@ from types import TracebackType
 from typing import Any, ClassVar
 from urllib.parse import parse_qs
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry
 
+from pipeline.metrics_entities import EntityMetrics, exposition
 from pipeline.status import Status
 
 _JSON = "application/json"
@@ -51,6 +52,7 @@ class HealthServer:
         notes: Callable[[], Sequence[str]] = tuple,
         train: Callable[[str | None], Mapping[str, Any]] | None = None,
         training: Callable[[], Mapping[str, Any]] | None = None,
+        entities: EntityMetrics | None = None,
     ) -> None:
         """Listen at once; raises OSError if ``host`` and ``port`` cannot be listened on.
 
@@ -63,13 +65,14 @@ class HealthServer:
             notes: what a person should know though the daemon is ready.
             train: starts a job for a stream, or for all (None), as ``Scheduling.request_now`` does; None: none can be.
             training: the state of all trainings, as ``Scheduling.status`` tells it; None: there are none.
+            entities: what /metrics shows of single entities; None: nothing.
         """
 
         class Handler(_Handler):
             """Knows what to answer from."""
 
         # Functions on a class would become its methods.
-        Handler.sources = _Sources(Probes(status, registry, version, notes), train, training)
+        Handler.sources = _Sources(Probes(status, registry, version, notes, entities), train, training)
         self._server = _Server((host, port), Handler)
         self.host = str(self._server.server_address[0])
         self.port = int(self._server.server_address[1])
@@ -102,12 +105,14 @@ class Probes:
         registry: CollectorRegistry,
         version: str = "",
         notes: Callable[[], Sequence[str]] = tuple,
+        entities: EntityMetrics | None = None,
     ) -> None:
         """Answer from these, see ``HealthServer``."""
         self._status = status
         self._registry = registry
         self._version = version
         self._notes = notes
+        self._entities = entities
 
     def live(self) -> Answer:
         """/livez: whether the loop turns."""
@@ -135,7 +140,7 @@ class Probes:
 
     def metrics(self) -> Answer:
         """/metrics: everything that is registered; takes its time where that is much."""
-        return HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(self._registry)
+        return HTTPStatus.OK, CONTENT_TYPE_LATEST, exposition(self._registry, self._entities)
 
 
 @dataclass(frozen=True, slots=True)

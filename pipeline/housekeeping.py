@@ -11,7 +11,7 @@ The loop only hands over and takes what is ready; nothing here makes it wait but
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -26,6 +26,8 @@ from pipeline.incident import AlertMessage
 from pipeline.job_record import JobReason
 from pipeline.label_feed import LabelFeed
 from pipeline.labels import Label
+from pipeline.live import Live, live_step
+from pipeline.receivers import Receivers
 from pipeline.scheduling import Scheduling
 from pipeline.stream import Stream
 from pipeline.stream_state import Expected
@@ -51,6 +53,8 @@ class Housekeeping:
         models: ModelWatch | None = None,
         scheduling: Scheduling | None = None,
         drift: Mapping[str, DriftWatch] | None = None,
+        receivers: Receivers | None = None,
+        live: Live | None = None,
     ) -> None:
         """Take the parts ready made.
 
@@ -62,6 +66,8 @@ class Housekeeping:
             models: follows the registry.
             scheduling: starts training jobs.
             drift: stream to what watches for it.
+            receivers: delivers alerts to who is to be told.
+            live: holds the newest steps for the console and for the metrics of single entities.
         """
         self.history = history
         self.alerts = alerts
@@ -69,6 +75,10 @@ class Housekeeping:
         self.feedback = feedback
         self.models = models
         self.scheduling = scheduling
+        self.receivers = receivers
+        self.live = live
+        self.listener: Callable[[Sequence[AlertMessage]], None] = lambda messages: None
+        """Told of messages as they are said, and returns at once: the console's events."""
         self._drift = dict(drift or {})
         self._forecaster: dict[str, str] = {}
         """Stream to the version whose errors are watched for drift."""
@@ -80,7 +90,7 @@ class Housekeeping:
         """Begin, before the loop does."""
         if self.labels is not None:
             self.labels.start(_FIRST_LABELS_S)
-        for part in (self.feedback, self.models, self.scheduling):
+        for part in (self.feedback, self.models, self.scheduling, self.receivers):
             if part is not None:
                 part.start()
 
@@ -95,8 +105,9 @@ class Housekeeping:
                 part.close()
         if self.history is not None and not self.history.close():
             log.error("left with frames that the history did not take")
-        if self.alerts is not None:
-            self.alerts.close()
+        for last in (self.alerts, self.receivers):
+            if last is not None:
+                last.close()
 
     # ---- the loop's side ----
 
@@ -105,7 +116,12 @@ class Housekeeping:
         n = len(frames.values)
         if self.history is not None:
             level = stream.stages.alerting.level_to_learn(n)
-            self.history.add(stream.name, stream.entities, frames, level, detection.score)
+            self.history.add(
+                stream.name, stream.entities, frames, level, detection.score,
+                expected=expected.values, spread=expected.spread,
+            )  # fmt: skip
+        if self.live is not None:
+            self.live.stepped(live_step(stream, frames, expected, detection, forecast=True))
         watch = self._drift.get(stream.name)
         if watch is not None and self.scheduling is not None:
             self._watch_for_drift(watch, self.scheduling, stream, frames, expected, detection)
@@ -140,8 +156,18 @@ class Housekeeping:
 
     def said(self, messages: Sequence[AlertMessage]) -> None:
         """Alert messages were handed to the outputs."""
-        if self.alerts is not None and messages:
+        if not messages:
+            return
+        if self.alerts is not None:
             self.alerts.add(messages)
+        if self.receivers is not None:
+            self.receivers.add(messages)
+        self.listener(messages)
+
+    def moved(self, streams: Sequence[Stream]) -> None:
+        """Partitions came or went: from now on these are the incidents that are open here."""
+        if self.receivers is not None:
+            self.receivers.hold([incident for stream in streams for incident in stream.open_incidents()])
 
     def labelled(self, streams: Sequence[Stream]) -> None:
         """Let in operators' labels if they have changed, and hand over what they kept silent."""
@@ -160,7 +186,9 @@ class Housekeeping:
 
         A place that is away holds up nothing: what waits goes on waiting, and what is lost then is counted.
         """
-        for name, part in (("history", self.history), ("alert database's spool", self.alerts)):
+        for name, part in (
+            ("history", self.history), ("alert database's spool", self.alerts), ("outbox", self.receivers),
+        ):  # fmt: skip
             if part is not None and not part.flush(_FLUSH_S):
                 log.warning("not durable yet; going on", what=name)
 
@@ -169,6 +197,10 @@ class Housekeeping:
     def notes(self) -> list[str]:
         """Return what a person should know though the daemon is ready."""
         return [] if self.scheduling is None else self.scheduling.notes()
+
+    def undelivered(self) -> int:
+        """Return how many messages wait for receivers."""
+        return 0 if self.receivers is None else sum(status.waiting for status in self.receivers.status())
 
     def train(self, stream: str | None) -> Mapping[str, Any]:
         """Start a training job now; return what came of it, as JSON."""

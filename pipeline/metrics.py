@@ -1,4 +1,7 @@
-"""All metrics, in one class. Units are base units, labels come from bounded sets, and never is an entity a label."""
+"""All metrics, in one class. Units are base units, and labels come from bounded sets.
+
+Only what ``pipeline.metrics_entities`` writes has entities for labels, and that is bounded by ``metrics.max_series``.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from connectors.reading import ReadingBatch, Rejected
 from pipeline.checkpoint_format import Unusable
 from pipeline.incident import AlertMessage, Phase, Tier
 from pipeline.metrics_models import ModelMetrics
+from pipeline.metrics_receivers import ReceiverMetrics
 from pipeline.status import NotReady, Status
 
 if TYPE_CHECKING:
@@ -22,6 +26,11 @@ if TYPE_CHECKING:
     from pipeline.screen import Screened
     from pipeline.stream import Stream
 
+_STEP_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""From a few entities to 100,000 on a slow machine."""
+_DELAY_BUCKETS_S = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 21_600.0, 86_400.0)
+"""From grace alone to data that is published hours later."""
+_STEP_STAGES = ("predict", "score", "alert")
 _COMMIT_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
@@ -54,6 +63,8 @@ class Metrics:
         self.status = status if status is not None else Status()
         self._described: list[Description] = []
         self._stage_s: dict[str, float] = {}
+        self._spent_s = 0.0  # in the stages of steps, up to the newest one
+        self._now_us = 0  # when the loop last turned
         self._frames: dict[str, int] = {}
         self._readings_seen = 0
         self._totals: dict[Counter, int] = {}
@@ -65,6 +76,7 @@ class Metrics:
         self._register_running()
         self._register_checkpoints()
         self.models = ModelMetrics(self._counter, self._gauge)
+        self.receivers = ReceiverMetrics(self._counter, self._gauge, self._histogram)
         ProcessCollector(registry=self.registry)
         self._build.labels(version()).set(1)
 
@@ -96,6 +108,12 @@ class Metrics:
     def _register_running(self) -> None:
         self._stages = self._counter("stage_seconds", "Time spent in each stage of the loop.", "stage")
         self._commits = self._histogram("commit_seconds", "Time to make outputs durable and commit.", _COMMIT_BUCKETS_S)
+        self._steps = self._histogram(
+            "step_seconds", "Time to take a step of all entities from forecast to alerts.", _STEP_BUCKETS_S, "stream"
+        )
+        self._delays = self._histogram(
+            "step_delay_seconds", "From a step's end until it was scored.", _DELAY_BUCKETS_S, "stream"
+        )
         self._tick = self._gauge("loop_tick_timestamp_seconds", "When the loop last turned, since 1970.")
         self._ready = self._gauge("ready", "1 when /readyz answers 200.")
         self._reachable = self._gauge("source_reachable", "1 when the broker answered last time.")
@@ -113,7 +131,11 @@ class Metrics:
 
     def describe(self) -> list[Description]:
         """Return every metric of ours by name, with ``_total`` where Prometheus adds it."""
-        return sorted(self._described)
+        from pipeline.metrics_entities import FAMILIES  # late: it takes Arrow, which few who count need
+
+        return sorted(
+            [*self._described, *(Description(name, "gauge", labels, text) for name, labels, text in FAMILIES)]
+        )
 
     # ---- what has happened ----
 
@@ -147,6 +169,10 @@ class Metrics:
         self._score.labels(name).set(float(detection.score.max(initial=0.0)))
         self._watermark.labels(name).set(frames.time_us / 1e6)
         self._watermarks_us[name] = frames.time_us
+        self._delays.labels(name).observe(max(self._now_us - frames.time_us, 0) / 1e6)
+        spent_s = sum(self._stage_s.get(stage, 0.0) for stage in _STEP_STAGES)
+        self._steps.labels(name).observe(spent_s - self._spent_s)
+        self._spent_s = spent_s
         self.said(messages)
 
     def said(self, messages: Sequence[AlertMessage]) -> None:
@@ -194,6 +220,7 @@ class Metrics:
         """The loop turned."""
         self.status.tick()
         self._tick.set(now_us / 1e6)
+        self._now_us = now_us
         for stream, watermark_us in self._watermarks_us.items():
             self._event_lag.labels(stream).set((now_us - watermark_us) / 1e6)
 

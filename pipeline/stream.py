@@ -18,7 +18,7 @@ from pipeline.casebook import Casebook
 from pipeline.correcting import Rebuilding
 from pipeline.explaining import Explaining
 from pipeline.frames import Frames
-from pipeline.incident import AlertMessage, Tier
+from pipeline.incident import AlertMessage, Incident, Tier
 from pipeline.probation import AlertRate, Failure, Probation, blamed
 from pipeline.recording import Recorder
 from pipeline.retraining import InRunTraining
@@ -218,6 +218,10 @@ class Stream(StreamState):
         """Make the entities known before their first reading."""
         self.stages.screen.restore_entities(list(names), [partition] * len(names))
         self._make_room()
+
+    def open_incidents(self) -> list[Incident]:
+        """Return the open incidents of all kinds."""
+        return [incident for book in self._books() for incident in book.open_incidents()]
 
     def incidents_opened(self) -> int:
         """Return how many incidents of all kinds have opened so far."""

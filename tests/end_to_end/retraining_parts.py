@@ -136,7 +136,7 @@ class Monitor:
         self._stack.callback(self.scores.close)
         self.metrics = Metrics(status=Status(60.0))
         self._stack.callback(self._end_jobs)
-        beside = build_housekeeping(self.config, self.path, self.metrics.models, embedded=True)
+        beside = build_housekeeping(self.config, self.path, self.metrics, embedded=True)
         self._stack.callback(beside.close)
         server = HealthServer(
             self.metrics.status, self.metrics.registry, port=0,

@@ -9,13 +9,15 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 
 from connectors.base import RecordBlock, TopicPartition
 from connectors.reading import Reason, Rejected
 from pipeline.checkpoint_format import Unusable
 from pipeline.incident import AlertMessage, Kind, Phase, Severity, Tier
+from pipeline.live import Live
 from pipeline.metrics import Metrics
+from pipeline.metrics_entities import FAMILIES, EntityMetrics, exposition
 from pipeline.status import NotReady
 
 _README = Path(__file__).parents[2] / "README.md"
@@ -170,18 +172,55 @@ def test_two_daemons_in_a_process_do_not_mix() -> None:
 def test_every_metric_described_is_exposed_and_the_other_way_round() -> None:
     """Protects `describe` from drifting away from what Prometheus sees."""
     metrics = Metrics()
-    exposed = set(re.findall(r"^# TYPE (vedette_\w+) (\w+)$", generate_latest(metrics.registry).decode(), re.MULTILINE))
+    text = exposition(metrics.registry, EntityMetrics(Live(), metrics.registry)).decode()
+    exposed = set(re.findall(r"^# TYPE (vedette_\w+) (\w+)$", text, re.MULTILINE))
     known = {(description.name, description.type) for description in metrics.describe()}
     assert {(name, kind) for name, kind in exposed if not name.endswith("_created")} == known
 
 
-def test_labels_are_never_about_an_entity() -> None:
+def test_labels_are_about_entities_only_where_their_number_is_bounded() -> None:
     """Protects Prometheus from one series per sensor."""
     allowed = {"stream", "topic", "partition", "reason", "kind", "tier", "phase", "stage", "version"} | {
-        "signal", "role", "outcome"
+        "signal", "role", "outcome", "receiver", "address", "cause"
     }  # fmt: skip
+    bounded = {name for name, _, _ in FAMILIES}
     for description in Metrics().describe():
-        assert set(description.labels) <= allowed, description.name
+        assert set(description.labels) <= allowed | ({"entity", "channel"} if description.name in bounded else set())
+
+
+def test_an_incident_counts_once_when_it_becomes_an_alert() -> None:
+    """Protects the rule on the budget: it rests on incidents, not on how often they were told of."""
+    metrics = Metrics()
+    metrics.said([message("a", Phase.OPENED, Tier.ALERT), message("b", Phase.OPENED, Tier.WATCH)])
+    assert value(metrics, "vedette_incidents_alerted_total", stream="air", kind="anomaly") == 1
+    metrics.said([message("a", Phase.UPDATED, Tier.ALERT), message("b", Phase.UPDATED, Tier.ALERT)])
+    metrics.said([message("a", Phase.RESOLVED, Tier.ALERT), message("b", Phase.RESOLVED, Tier.ALERT)])
+    metrics.said([message("from before a restart", Phase.UPDATED, Tier.ALERT)])
+    assert value(metrics, "vedette_incidents_alerted_total", stream="air", kind="anomaly") == 2
+
+
+def test_a_step_is_timed_and_so_is_its_delay() -> None:
+    """Protects latency panels: a step's time is that of its own stages, its delay counts from its end."""
+    metrics = Metrics()
+    calm = cast(Any, Verdict(np.zeros(1), np.zeros(1, bool), np.zeros((1, 1)), 40_000_000))
+    metrics.ticked(100_000_000)
+    for seconds in (0.2, 0.3):
+        metrics.stage("predict", seconds)
+        metrics.stage("commit", 9.0)
+        metrics.stepped(calm, calm, calm, [])
+    assert value(metrics, "vedette_step_seconds_sum", stream="air") == pytest.approx(0.5)
+    assert value(metrics, "vedette_step_seconds_bucket", stream="air", le="0.25") == 1
+    assert value(metrics, "vedette_step_delay_seconds_sum", stream="air") == 120.0
+
+
+def test_what_has_not_happened_yet_is_zero_and_not_absent() -> None:
+    """Protects alert rules: a counter that appears with its first count has not increased, for Prometheus."""
+    metrics = Metrics()
+    metrics.models.configured("air", 600.0, 0.1)
+    assert value(metrics, "vedette_training_jobs_total", stream="air", outcome="failed") == 0
+    assert value(metrics, "vedette_history_dropped_total", stream="air") == 0
+    assert value(metrics, "vedette_stream_step_seconds", stream="air") == 600
+    assert value(metrics, "vedette_alert_budget_per_day", stream="air") == 0.1
 
 
 def test_the_readme_documents_every_metric() -> None:
