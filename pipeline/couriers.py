@@ -51,6 +51,9 @@ class _Courier:
         """Need not be asked again."""
         return _NEVER_S
 
+    def hurry(self) -> None:
+        """Have nothing to do again."""
+
     def abort(self) -> None:
         """Have nothing that could hang."""
 
@@ -165,7 +168,7 @@ class AlertmanagerCourier(_Courier):
 
     def __init__(
         self, instance: Instance, outbox: Outbox, metrics: ReceiverMetrics, alertmanager: Alertmanager,
-        writer: AlertWriter, *, repeat_s: float = 60.0, linger_s: float = 45.0,
+        writer: AlertWriter, *, repeat_s: float = 60.0, linger_s: float = 35.0, settle_s: float = 20.0,
         now_us: Callable[[], int] = _wall_clock_us, monotonic: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         """Take the parts ready made.
@@ -174,7 +177,9 @@ class AlertmanagerCourier(_Courier):
             alertmanager: one instance.
             writer: finds labels and words.
             repeat_s: how often open incidents are told again.
-            linger_s: shortest time that an incident is open there.
+            linger_s: shortest time that an incident is open there; longer than group_wait, which is 30 s by default.
+            settle_s: so long after the start nothing is told again, unless ``hurry`` is called: what went to another
+                process meanwhile is known as soon as partitions are assigned.
             now_us: the wall clock.
             monotonic: the clock for repeating.
         """
@@ -184,7 +189,7 @@ class AlertmanagerCourier(_Courier):
         self._repeat_s = repeat_s
         self._linger_us = round(linger_s * 1e6)
         self._monotonic = monotonic
-        self._repeat_at_s = monotonic()  # at the start at once: the time before it may have been long
+        self._repeat_at_s = monotonic() + settle_s
 
     def carry(self, messages: Sequence[Waiting]) -> int:
         """Tell of them; see ``Courier``."""
@@ -213,6 +218,10 @@ class AlertmanagerCourier(_Courier):
         told = self._repeat()
         self._repeat_at_s = now_s + self._repeat_s  # not where it failed: then as soon as it is back
         return told
+
+    def hurry(self) -> None:
+        """Tell again of what is open as soon as possible."""
+        self._repeat_at_s = self._monotonic()
 
     def rest_s(self) -> float:
         """Return how long it is until the next telling."""

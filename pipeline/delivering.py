@@ -48,6 +48,9 @@ class Courier(Protocol):
     def rest_s(self) -> float:
         """Return in how many seconds ``attend`` has something to do."""
 
+    def hurry(self) -> None:
+        """Let ``attend`` have something to do at once, if ever; from any thread."""
+
     def abort(self) -> None:
         """End what is under way; from any thread."""
 
@@ -145,6 +148,11 @@ class Delivery:
 
     def wake(self) -> None:
         """There is something to deliver."""
+        self._wake.set()
+
+    def hurry(self) -> None:
+        """Tell again of what is open, where that is done, as soon as possible."""
+        self._courier.hurry()
         self._wake.set()
 
     def stop(self) -> None:

@@ -222,7 +222,10 @@ class Receivers:
         now_us = self._now_us()
         self._outbox.hold(queues, [incident.id for incident in incidents])
         messages = [as_message(incident, now_us) for incident in incidents]
-        return self._outbox.add(self._entries(messages, repeating_only=True), now_us)
+        got = self._outbox.add(self._entries(messages, repeating_only=True), now_us)
+        for queue in queues:
+            self._deliveries[queue].hurry()
+        return got
 
     def _put_back(self, batch: Sequence[AlertMessage], holding: Sequence[Incident] | None) -> None:
         with self._lock:

@@ -52,7 +52,7 @@ class Desk:
 
     def alertmanager(
         self, *urls: str, timeout_s: float = 10.0, repeat_s: float = 3600.0, linger_s: float = 0.0,
-        fires_for_s: float = 300.0,
+        fires_for_s: float = 300.0, settle_s: float = 0.0,
     ) -> None:  # fmt: skip
         """Add an Alertmanager called "ops" with these instances."""
         queues = []
@@ -63,7 +63,7 @@ class Desk:
                 instance,
                 AlertmanagerCourier(
                     instance, self.outbox, self.numbers.metrics, Alertmanager(url, timeout_s), writer,
-                    repeat_s=repeat_s, linger_s=linger_s,
+                    repeat_s=repeat_s, linger_s=linger_s, settle_s=settle_s,
                 ),
             )  # fmt: skip
             queues.append(instance.queue)
