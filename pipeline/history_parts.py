@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline.history import NO_LEVEL, HistoryPart
 from pipeline.history_files import PartFile
+from pipeline.history_forecasts import floats, forecast_columns, rounded
 
 FORMAT_VERSION = 1
 
@@ -26,7 +27,6 @@ _META = b"vedette"
 _RESERVED = frozenset(("time", "step", "entity", "stream", "day"))
 _CHANNEL = "_channel:"
 _LEARN = "_learn:"
-_EXPECTED, _SPREAD = "_expected:", "_spread:"
 _TYPES = {
     "time": pa.timestamp("us", "UTC"),
     "step": pa.int64(),
@@ -35,8 +35,6 @@ _TYPES = {
     "_level": pa.int8(),
     "_revision": pa.int64(),
 }
-_SPREAD_PARTS = 64
-"""A forecast is kept to so many parts of its spread: finer digits are noise, and would be most of a part's bytes."""
 _MERGED_ROWS = 65_536
 """Of a row group in a merged part, which is in the order of entities: one entity is in few of them."""
 # A part is written every minute and merged once: the one should be fast, the other small.
@@ -114,11 +112,11 @@ def encode(stream: str, part: HistoryPart, *, merged: bool) -> memoryview:
     for c, channel in enumerate(part.channels):
         columns[f"{_LEARN}{_text(channel)}"] = pa.array(np.ascontiguousarray(part.learn[:, c]))
     if part.expected is not None and part.spread is not None:
-        expected, spread = _rounded(part.expected, part.spread)
-        for prefix, numbers in ((_EXPECTED, expected), (_SPREAD, spread)):
-            for c, channel in enumerate(part.channels):
+        told = zip(forecast_columns(part.channels), rounded(part.expected, part.spread), strict=True)
+        for names, numbers in told:
+            for c, name in enumerate(names):
                 column = np.ascontiguousarray(numbers[:, c])
-                columns[f"{prefix}{_text(channel)}"] = pa.array(column, mask=np.isnan(column) | unjudged)
+                columns[_text(name)] = pa.array(column, mask=np.isnan(column) | unjudged)
     columns["_score"] = pa.array(part.score, mask=unjudged)
     columns["_level"] = pa.array(part.level, mask=unjudged)
     columns["_revision"] = pa.array(part.revision)
@@ -222,22 +220,8 @@ def _wanted(parquet: Any, channels: Sequence[str] | None, forecasts: bool) -> tu
     there = [c for c in wanted if _text(c) in known]
     columns = [*list(_TYPES)[1:], *map(column_of, there), *(f"{_LEARN}{_text(c)}" for c in there)]
     if forecasts:
-        columns += [n for c in there for p in (_EXPECTED, _SPREAD) if (n := f"{p}{_text(c)}") in here]
+        columns += [_text(name) for names in forecast_columns(there) for name in names if _text(name) in here]
     return wanted, columns
-
-
-def _rounded(
-    expected: NDArray[np.float32], spread: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return forecasts to a part of their spread, spreads to 8 bits; what is not finite, or has no spread, is NaN."""
-    known = np.isfinite(expected) & np.isfinite(spread) & (spread > 0)
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore", under="ignore"):
-        grain = np.exp2(np.floor(np.log2(spread / _SPREAD_PARTS))).astype(np.float32)  # a power of two: zero bits
-        expected = np.where(grain > 0, np.round(expected / grain) * grain, expected)
-        fraction, exponent = np.frexp(spread)
-        spread = np.ldexp(np.round(fraction * 256) / 256, exponent).astype(np.float32)
-    known &= np.isfinite(expected) & np.isfinite(spread)
-    return np.where(known, expected, np.float32(np.nan)), np.where(known, spread, np.float32(np.nan))
 
 
 def _text(name: str) -> str:
@@ -296,10 +280,10 @@ def _stored(table: Any, channels: tuple[str, ...], about: dict[str, Any]) -> Sto
         if (name := column_of(channel)) in here:
             values[:, c] = table.column(name).to_numpy()  # null becomes NaN
             learn[:, c] = pc.fill_null(table.column(f"{_LEARN}{_text(channel)}"), False).to_numpy()
-    names, codes = _names_and_codes(table)
-    forecasts = [_numbers(table, prefix, channels) for prefix in (_EXPECTED, _SPREAD)]
+    entities, codes = _names_and_codes(table)
+    forecasts = [floats(table, [_text(name) for name in names]) for names in forecast_columns(channels)]
     return StoredPart(
-        names,
+        entities,
         channels,
         about["step_us"],
         about["merged"],
@@ -312,19 +296,6 @@ def _stored(table: Any, channels: tuple[str, ...], about: dict[str, Any]) -> Sto
         learn,
         *forecasts,
     )
-
-
-def _numbers(table: Any, prefix: str, channels: Sequence[str]) -> NDArray[np.float32] | None:
-    """Return [n, C] of the columns that are called so, NaN for those that are not there; None if none is."""
-    here = set(table.column_names)
-    names = [f"{prefix}{_text(channel)}" for channel in channels]
-    if not here.intersection(names):
-        return None
-    numbers = np.full((table.num_rows, len(channels)), np.nan, np.float32)
-    for c, name in enumerate(names):
-        if name in here:
-            numbers[:, c] = table.column(name).to_numpy()
-    return numbers
 
 
 def _names_and_codes(table: Any) -> tuple[Any, NDArray[np.int32]]:

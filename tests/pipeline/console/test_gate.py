@@ -1,4 +1,4 @@
-"""The gate: who may ask and act, and what other sites, floods and large bodies come to. What is refused changes nothing."""
+"""The gate: who may ask and act; what other sites, floods and large bodies come to. What is refused changes nothing."""
 
 from __future__ import annotations
 
