@@ -133,7 +133,7 @@ def _console(
     probes = Probes(metrics.status, metrics.registry, version(), beside.notes, _entities(config, metrics, live))
     app = create_app(
         answers, events, probes, _keeper(http), asking,
-        pages=[router(answers, PageGate())], tls=http.cert_file is not None,
+        pages=[router(answers, PageGate(), asking)], tls=http.cert_file is not None,
     )  # fmt: skip
     try:
         server = ConsoleServer(

@@ -78,7 +78,7 @@ def _drawn(forecast: Forecast | None) -> tuple[dict[str, Any] | None, tuple[str,
     """Return the forecast as it is drawn, with its widest pair of quantiles, and what these are called."""
     if forecast is None:
         return None, None
-    drawn: dict[str, Any] = {name: forecast[name] for name in ("times_us", "values")}  # type: ignore[literal-required]
+    drawn: dict[str, Any] = {name: forecast[name] for name in ("times_us", "values")}
     names = sorted((name for name in forecast["quantiles"]), key=_quantile)
     if len(names) < 2:
         return drawn, None

@@ -69,7 +69,8 @@ def chart_data(
     last_us = series["times_us"][-1] if series["times_us"] else series["to_us"]
     named = zip(series["channels"], series["units"], strict=True)
     names = ("times_us", "values", "expected", "lower", "upper", "score", "step_us", "thinned")
-    return {name: series[name] for name in names} | {
+    shown: dict[str, Any] = {name: value for name, value in series.items() if name in names}
+    return shown | {
         "channels": [{"key": c, "name": channel_text(c), "unit": unit_text(u).strip()} for c, u in named],
         "limits": limit_lines(limits, series),
         "marks": [_mark(incident, series["step_us"], last_us) for incident in incidents],

@@ -81,7 +81,7 @@ def _figures(contenders: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _curves(versions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the losses by epoch of the newest versions that have some."""
-    lines = []
+    lines: list[dict[str, Any]] = []
     for entry in versions:
         losses = entry.get("losses") or {}
         validation, train = _numbers(losses.get("validation")), _numbers(losses.get("train"))

@@ -211,10 +211,12 @@ def _anomaly(run: _Run, row: int, first: int, t: int, sequence: int) -> AlertMes
     half = BAND_SPREADS * run.spread[row, t]
     error = np.nan_to_num((values - expected) / run.spread[row, t])
     share = np.square(error) / max(1e-9, float(np.square(error).sum()))
-    columns = (values, expected, expected - half, expected + half, share)
     evidence = [
-        ChannelEvidence(name, unit, *(float(c[i]) for c in columns), sign=int(np.sign(error[i])))
-        for i, (name, unit) in enumerate(zip(CHANNELS, UNITS, strict=True))
+        ChannelEvidence(
+            name, unit, float(values[c]), float(expected[c]), float(expected[c] - half[c]),
+            float(expected[c] + half[c]), float(share[c]), int(np.sign(error[c])),
+        )
+        for c, (name, unit) in enumerate(zip(CHANNELS, UNITS, strict=True))
     ]
     summary = summarise_attention(
         _attention(t), _LAYOUT.positions(), int(times_us[t]), STEP_US / 1e6,
