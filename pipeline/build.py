@@ -108,6 +108,10 @@ def build_daemon(
         elif training is None:
             _adopt_champion_if_usable(stream, registry, stream_config)
         metrics.model(stream.name, stream.predictor.model_version)
+        budget = stream_config.budget
+        metrics.models.configured(
+            stream.name, stream_config.step.total_seconds(), budget.events / budget.period_s * 86_400
+        )
         streams |= dict.fromkeys(stream_config.topics, stream)
     settings = config.kafka.client_settings()
     servers = settings.pop("bootstrap_servers")

@@ -10,22 +10,22 @@ import sys
 from pathlib import Path
 
 from pipeline.build import build_daemon
+from pipeline.build_console import build_faces
 from pipeline.config import load
-from pipeline.health import HealthServer
+from pipeline.housekeeping import Housekeeping
+from pipeline.live import Live
 from pipeline.metrics import Metrics
 
 
 def main(path: Path) -> int:
     """Run the daemon; return its exit code."""
     config = load(path, {})
-    metrics = Metrics()
-    for stream in config.streams:
-        budget = stream.budget
-        metrics.models.configured(stream.name, stream.step.total_seconds(), budget.events / budget.period_s * 86_400)
-    with HealthServer(metrics.status, metrics.registry, port=0) as server:
-        sys.stdout.write(f"{server.port}\n")
+    metrics, live = Metrics(), Live()
+    beside = Housekeeping(live=live)
+    with build_faces(config, metrics, beside, live) as faces:
+        sys.stdout.write(f"{faces.port}\n")
         sys.stdout.flush()
-        daemon = build_daemon(config, embedded=True, metrics=metrics)
+        daemon = build_daemon(config, embedded=True, metrics=metrics, housekeeping=beside)
         signal.signal(signal.SIGTERM, lambda *_: daemon.stop())
         return daemon.run()
 

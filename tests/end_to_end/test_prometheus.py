@@ -30,6 +30,7 @@ TOPICS = {"sensors": 4, "vedette.alerts": 4, "letters": 4}
 DAEMON = """
 kafka: {{bootstrap_servers: '{servers}', group: watched}}
 outputs: {{alerts_topic: vedette.alerts, dead_letter_topic: letters}}
+http: {{port: 0}}
 state: {folder}
 streams:
   - name: air
@@ -74,11 +75,11 @@ def running(config: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
 
 
 def readings(count: int, bad: int) -> list[Record]:
-    """Return so many readings of now, and so many records that are none."""
+    """Return so many readings, one a minute until now, and so many records that are none."""
     now = datetime.now(UTC)
     good = [
-        {"entity": "harbour", "channel": "pm25", "time": (now - timedelta(seconds=i)).isoformat(), "value": 1.0 + i}
-        for i in range(count)
+        {"entity": "harbour", "channel": "pm25", "time": (now - timedelta(minutes=i)).isoformat(), "value": 1.0 + i}
+        for i in reversed(range(count))
     ]
     return [Record(json.dumps(reading).encode()) for reading in good] + [Record(b"{")] * bad
 
@@ -102,6 +103,7 @@ def test_alerts_fire_when_the_broker_and_then_the_daemon_are_gone(tmp_path: Path
         ) as prometheus,
     ):
         seen(lambda: value(prometheus, "sum(vedette_readings_total)") == 50, "the daemon has read what there is")
+        seen(lambda: (value(prometheus, 'vedette_observed{entity="harbour"}') or 0) >= 1, "what it measured is told")
         seen(lambda: value(prometheus, "vedette_ready") == 1, "the daemon is ready")
         seen(lambda: value(prometheus, "vedette:consumer_lag_records:sum") == 0, "recording rules are evaluated")
         # As a fresh Prometheus comes to a daemon that was not ready at its start, that may have fired for a moment.
