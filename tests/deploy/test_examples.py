@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.build_receivers import problems
 from pipeline.config import effective, load, loads
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "deploy" / "examples").glob("*.yaml"))
@@ -38,3 +39,11 @@ def test_comments_hold_nothing_secret() -> None:
         for line in path.read_text(encoding="utf-8").splitlines():
             if "password:" in line:
                 assert "file:" in line or "${" in line, f"{path.name}: {line.strip()}"
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_receivers_have_what_their_kind_needs(path: Path) -> None:
+    """Protects whoever copies one: somebody is told of alerts, and no receiver would be refused at the start."""
+    receivers = load(path, {}).outputs.receivers
+    assert receivers
+    assert [told for receiver in receivers for told in problems(receiver)] == []
