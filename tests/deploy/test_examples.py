@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.build_receivers import problems
 from pipeline.config import effective, load, loads
+from pipeline.receiver_checks import problems
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "deploy" / "examples").glob("*.yaml"))
 
