@@ -129,12 +129,15 @@ class AlertStore:
     def retain(self, oldest_us: int) -> int:
         """Remove what was last spoken of before ``oldest_us`` (wall clock), labels included; return how many incidents.
 
+        What people did before it goes too.
+
         What a label still has an end for after that time stays.
         """
         acts = exists().where(
             labels.c.incident_id == incidents.c.id, labels.c.withdrawn_us.is_(None), labels.c.until_us >= oldest_us
         )
         with self._writing() as connection:
+            connection.execute(delete(audit).where(audit.c.time_us < oldest_us))
             return connection.execute(delete(incidents).where(incidents.c.told_us < oldest_us, ~acts)).rowcount
 
     # ---- labels ----

@@ -106,6 +106,7 @@ def _console(
     from pipeline.console.sources import Sources
 
     http = config.http
+    _require_certificate(http)
     directory = config.history.directory
     try:
         history = None if directory is None else HistoryStore(directory)
@@ -148,6 +149,22 @@ def _console(
         store.close()
 
     return Faces(server, events.said, close)
+
+
+def _require_certificate(http: HttpConfig) -> None:
+    """Raise Misconfigured where TLS cannot be spoken with what is configured."""
+    if http.cert_file is None:
+        return
+    import ssl
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(http.cert_file, http.key_file)
+    except OSError as error:  # SSLError is one too
+        key = http.key_file or http.cert_file
+        raise Misconfigured(
+            f"http.cert_file {http.cert_file} and its key {key} cannot be used: {error.strerror or error}; both have to"
+            " be PEM, and belong together"
+        ) from error
 
 
 def _keeper(http: HttpConfig) -> Gatekeeper:

@@ -7,7 +7,7 @@ import sys
 from http import HTTPStatus
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote
-from urllib.request import ProxyHandler, Request, build_opener
+from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener
 
 from pipeline.config import HttpConfig
 from pipeline.exit_codes import OK, TEMPORARY, UNAVAILABLE, USAGE
@@ -22,13 +22,17 @@ def ask_daemon(http: HttpConfig, stream: str, as_json: bool) -> int:
     0: a job was started; 64: it knows no such stream; 69: no daemon answers, or it cannot; 75: a job runs already.
     """
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(http.host, http.host)
-    address = f"http://{f'[{host}]' if ':' in host else host}:{http.port}"
+    scheme = "http" if http.cert_file is None else "https"
+    address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{http.port}"
     if http.port == 0:
         return _say("the config has http.port 0, which is another one at each start: the daemon cannot be found")
     path = f"/api/train?stream={quote(stream, safe='')}"
     request = Request(address + path, data=b"", headers={"X-Vedette-Request": "1"}, method="POST")
-    opener = build_opener(ProxyHandler({}))  # a proxy of the environment is not for our own machine
+    token = next((token for token in http.tokens if token.role == "act"), None)
+    if token is not None:
+        request.add_header("Authorization", f"Bearer {token.token.get_secret_value()}")
     try:
+        opener = build_opener(ProxyHandler({}), *_tls(http))  # a proxy of the environment is not for our own machine
         with opener.open(request, timeout=_TIMEOUT_S) as answer:
             status, body = answer.status, answer.read(_MOST_BYTES)
     except HTTPError as error:
@@ -37,6 +41,17 @@ def ask_daemon(http: HttpConfig, stream: str, as_json: bool) -> int:
         reason = getattr(error, "reason", error)
         return _say(f"no daemon answers at {address} ({reason}); is it running with this config?")
     return _report(status, body, stream, address, as_json)
+
+
+def _tls(http: HttpConfig) -> list[HTTPSHandler]:
+    """Return what speaks TLS with our own daemon only: with the certificate that it is configured with."""
+    if http.cert_file is None:
+        return []
+    import ssl
+
+    context = ssl.create_default_context(cafile=str(http.cert_file))
+    context.check_hostname = False  # it is reached by its address, and known by its certificate
+    return [HTTPSHandler(context=context)]
 
 
 def _report(status: int, body: bytes, stream: str, address: str, as_json: bool) -> int:

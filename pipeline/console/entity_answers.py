@@ -5,6 +5,8 @@ Legend: n entities of a step, C channels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,8 +34,8 @@ class EntityAnswers:
         self._sources = sources
         self._series = series
         self._incidents = incidents
-        self._folded: dict[int, list[str]] = {}
-        """Names in lower case by the identity of the stream's list, which only grows."""
+        self._folded: dict[str, tuple[Sequence[str], list[str]]] = {}
+        """Stream to its list of names, which only grows, and those names in lower case."""
 
     def page(
         self, stream: str, search: str = "", *, offset: int = 0, limit: int = 50, order: str = "score"
@@ -109,10 +111,10 @@ class EntityAnswers:
         """Return the rows whose name has ``search`` in it."""
         if not search:
             return np.arange(step.n)
-        folded = self._folded.get(id(step.names), [])
-        if len(folded) < step.n or folded[:1] != [step.names[0].casefold()]:
+        names, folded = self._folded.get(step.stream, ((), []))
+        if names is not step.names or len(folded) < step.n:  # another list: rows were given anew
             folded = [step.names[i].casefold() for i in range(step.n)]
-            self._folded = {k: v for k, v in self._folded.items() if len(self._folded) < 16} | {id(step.names): folded}
+            self._folded[step.stream] = step.names, folded
         wanted = search.casefold()
         return np.array([i for i in range(step.n) if wanted in folded[i]], np.intp)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from models.wording import number_text
@@ -10,7 +10,7 @@ from pipeline.console.shapes import AuditPage, System
 
 _TIMES = (
     ("vedette_checkpoint_timestamp_seconds", "Last checkpoint"),
-    ("vedette_history_flush_timestamp_seconds", "History written"),
+    ("vedette_history_flushed_timestamp_seconds", "History written"),
     ("vedette_scheduler_tick_timestamp_seconds", "Scheduler seen"),
     ("process_start_time_seconds", "Started"),
 )
@@ -22,7 +22,9 @@ _COUNTS = (
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
-def system_view(system: System, audit: AuditPage | None, troubles: Sequence[str] = ()) -> dict[str, Any]:
+def system_view(
+    system: System, receivers: Sequence[Mapping[str, Any]], audit: AuditPage | None, troubles: Sequence[str] = ()
+) -> dict[str, Any]:
     """Return what the template needs."""
     return {
         "system": system,
@@ -30,7 +32,7 @@ def system_view(system: System, audit: AuditPage | None, troubles: Sequence[str]
         "tiles": _tiles(system),
         "audit": audit,
         "troubles": list(troubles),
-        "receivers": [],
+        "receivers": receivers,
         "version": system["version"],
     }
 

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from connectors.alert_store import AlertStore
-from connectors.errors import ConnectorError
+from connectors.errors import ConnectorError, StoreRefused
 from models.registry import Registry, StoredModel
-from pipeline.console.troubles import Away, NotThere
+from pipeline.console.troubles import Away, BadQuestion, NotThere
 from pipeline.history import HistoryStore
 from pipeline.live import Live
 from pipeline.status import Status
@@ -115,6 +115,8 @@ class _Asking:
         return self._sources.store
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, StoreRefused):
+            raise BadQuestion(str(error)) from error
         if isinstance(error, ConnectorError):
             rest = self._sources._rest
             rest.why = str(error)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,10 +23,10 @@ _LAG = "vedette_consumer_lag_records"
 _FIGURES = (
     "vedette_assigned_partitions", "vedette_source_reachable", "vedette_ready", "vedette_loop_tick_timestamp_seconds",
     "vedette_checkpoint_timestamp_seconds", "vedette_checkpoint_duration_seconds", "vedette_checkpoint_size_bytes",
-    "vedette_checkpoint_errors_total", "vedette_rebalances_total", "vedette_history_flush_timestamp_seconds",
+    "vedette_checkpoint_errors_total", "vedette_rebalances_total", "vedette_history_flushed_timestamp_seconds",
     "vedette_history_errors_total", "vedette_database_waiting", "vedette_database_errors_total",
     "vedette_scheduler_tick_timestamp_seconds", "vedette_entity_series", "vedette_entity_series_left_out",
-    "process_resident_memory_bytes", "process_cpu_seconds_total", "process_start_time_seconds",
+    "vedette_database_dropped_total", "vedette_outbox_dropped_total", "vedette_outbox_errors_total",
 )  # fmt: skip
 _MOST_SILENT = 50
 
@@ -73,6 +75,7 @@ class SystemAnswers:
             if name == _LAG
         ]
         figures = {name: value for name, labels, value in self._samples(_FIGURES) if not labels and name in _FIGURES}
+        figures["process_resident_memory_bytes"] = _resident_bytes()
         return {
             "time": rfc3339(self._sources.now_us()),
             "version": self._sources.version,
@@ -143,3 +146,12 @@ class SystemAnswers:
         except (ConnectorError, OSError) as error:
             troubles.append(f"undelivered messages cannot be counted: {error}")
             return None
+
+
+def _resident_bytes() -> float | None:
+    """Return the memory that this process has; None where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return float(pages * os.sysconf("SC_PAGE_SIZE"))
