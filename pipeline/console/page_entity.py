@@ -75,15 +75,14 @@ def _ranges(detail: EntityDetail, chosen: Mapping[str, str]) -> list[tuple[str, 
 
 
 def _drawn(forecast: Forecast | None) -> tuple[dict[str, Any] | None, tuple[str, str] | None]:
-    """Return the forecast as it is drawn, with its widest pair of quantiles, and what these are called."""
+    """Return the forecast as it is drawn, its quantiles as nested bands, and what the outermost are called."""
     if forecast is None:
         return None, None
     drawn: dict[str, Any] = {name: forecast[name] for name in ("times_us", "values")}
     names = sorted((name for name in forecast["quantiles"]), key=_quantile)
-    if len(names) < 2:
-        return drawn, None
-    low, high = names[0], names[-1]
-    return drawn | {"low": forecast["quantiles"][low], "high": forecast["quantiles"][high]}, (low, high)
+    pairs = list(zip(names, reversed(names), strict=True))[: len(names) // 2]
+    drawn["bands"] = [(forecast["quantiles"][low], forecast["quantiles"][high]) for low, high in pairs]
+    return drawn, pairs[0] if pairs else None
 
 
 def _quantile(name: str) -> float:
@@ -96,7 +95,7 @@ def _quantile(name: str) -> float:
 def _forecast_rows(forecast: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     if forecast is None:
         return []
-    low, high = forecast.get("low"), forecast.get("high")
+    low, high = next(iter(forecast["bands"]), (None, None))
     return [
         {
             "time": at_us,

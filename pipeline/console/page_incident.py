@@ -64,7 +64,7 @@ def chart_data(
         limits: lines to draw.
         incidents: spans to shade.
         opened: the incident whose opening is marked, if any.
-        forecast: ``times_us``, ``values`` and perhaps ``low`` and ``high``, [C][N] each.
+        forecast: ``times_us``, ``values`` [C][N], and ``bands``: pairs of such, the outermost first.
     """
     last_us = series["times_us"][-1] if series["times_us"] else series["to_us"]
     named = zip(series["channels"], series["units"], strict=True)

@@ -21,6 +21,7 @@ from pipeline.console.asking import Asking
 from pipeline.console.page_entity import entity_view, last_us, range_us
 from pipeline.console.page_incident import incident_view
 from pipeline.console.page_models import models_view
+from pipeline.console.page_receivers import receiver_lines
 from pipeline.console.page_system import system_view
 from pipeline.console.rendering import Rendering
 from pipeline.console.static_files import StaticFiles
@@ -184,12 +185,12 @@ class Pages:
     def system(self, request: Request, offset: Offset = 0) -> Response:
         """Show how the daemon itself is, and what people did."""
         self._gate.who(request)
-        system = self._answers.system()
+        system, receivers = self._answers.system(), receiver_lines(self._answers.sources.figures)
         try:
             audit, troubles = self._answers.audit(offset, _LINES), []
         except Trouble as error:  # the rest tells why the database is away
             audit, troubles = None, [f"what people did cannot be shown: {error}"]
-        return self._page(request, "system.html", "System", system_view(system, audit, troubles))
+        return self._page(request, "system.html", "System", system_view(system, receivers, audit, troubles))
 
     # ---- acting ----
 

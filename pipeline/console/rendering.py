@@ -49,6 +49,7 @@ class Rendering:
         self._environment.filters |= {
             "moment": moment,
             "number": number,
+            "score": score,
             "percent": percent,
             "channel": lambda name: channel_text(str(name)),
             "unit": lambda unit: unit_text(str(unit or "")),
@@ -112,6 +113,11 @@ def _aware(time: object) -> datetime | None:
 def number(value: object) -> str:
     """Return a number with four significant digits; a dash where it is none."""
     return number_text(float(value)) if isinstance(value, int | float) and not isinstance(value, bool) else "–"
+
+
+def score(value: object) -> str:
+    """Return a score as people compare it with 1; a dash where there is none."""
+    return f"{float(value):.2f}" if isinstance(value, int | float) and not isinstance(value, bool) else "–"
 
 
 def percent(value: object, digits: int = 0) -> str:

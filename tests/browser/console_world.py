@@ -329,3 +329,7 @@ def _training(now_us: int) -> dict[str, Any]:
 def _figures(metrics: Metrics) -> None:
     metrics.lag({TopicPartition("air", 0): 12, TopicPartition("air", 1): 0})
     metrics.checkpointed(4_300_000, 0.08)
+    for receiver, address, waiting in (("on-call", "127.0.0.1:9093", 0), ("city desk", "10.0.0.7:443", 3)):
+        metrics.receivers.known(receiver, address)
+        metrics.receivers.waiting(receiver, address, waiting, 1_757_460_000_000_000 if waiting else None)
+    metrics.receivers.answered("on-call", "127.0.0.1:9093")

@@ -69,7 +69,7 @@ function seriesChart(data) {
   const forecast = data.forecast;
   data.channels.forEach((channel, c) => {
     const yaxis = c ? `y${c + 1}` : "y", top = c * (tall + GAP), limits = data.limits.filter((limit) => limit.channel === channel.key).map((limit) => limit.value);
-    const ahead = forecast ? [...forecast.values[c], ...(forecast.low ? forecast.low[c] : []), ...(forecast.high ? forecast.high[c] : [])] : [];
+    const ahead = forecast ? [forecast.values, ...forecast.bands.flat()].flatMap((lines) => lines[c]) : [];
     const range = extent(data.values[c], data.lower[c], data.upper[c], ahead);
     layout[`yaxis${c ? c + 1 : ""}`] = axis({ domain: place(top, tall), range, nticks: 4 });
     layout.annotations.push(title(channel.name, place(top, tall)[1], channel.unit));
@@ -80,7 +80,7 @@ function seriesChart(data) {
     traces.push({ x: t, y: gaps(data.times_us, step, data.values[c])[1], yaxis, type: "scatter", mode: "lines", connectgaps: false, name: plain(channel.name), hovertemplate: "%{y:.4~g}", line: { width: 1.6, color: colour("series") } });
     if (forecast) {
       const x = forecast.times_us.map(local), of = { x, yaxis, type: "scatter", mode: "lines" };
-      if (forecast.low) traces.push({ ...of, y: forecast.high[c], line: { width: 0 }, hoverinfo: "skip" }, { ...of, y: forecast.low[c], line: { width: 0 }, fill: "tonexty", fillcolor: colour("band"), hoverinfo: "skip" });
+      for (const [low, high] of forecast.bands) traces.push({ ...of, y: high[c], line: { width: 0 }, hoverinfo: "skip" }, { ...of, y: low[c], line: { width: 0 }, fill: "tonexty", fillcolor: colour("ahead"), hoverinfo: "skip" });
       traces.push({ ...of, y: forecast.values[c], name: "forecast", mode: "lines+markers", marker: { size: 5 }, line: { width: 2, color: colour("mid"), dash: "dot" }, hovertemplate: "%{y:.4~g}" });
     }
     for (const value of limits) if (!range || (value >= range[0] - (range[1] - range[0]) && value <= range[1] + (range[1] - range[0]))) {
@@ -95,7 +95,7 @@ function seriesChart(data) {
   traces.push({ x: t, y: score, yaxis, type: "scatter", mode: "lines", fill: "tozeroy", line: { width: 1, color: colour("mid") }, fillcolor: colour("band"), name: "score", hovertemplate: "%{y:.3~g}" });
   layout.shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, yref: yaxis, y0: 1, y1: 1, line: { color: colour("alert"), width: 1.5, dash: "dash" } });
   const ends = [...data.times_us, ...(forecast ? forecast.times_us : [])];
-  layout.xaxis = axis({ type: "date", anchor: C ? yaxis : "y", nticks: narrow() ? 4 : 9, range: [local(ends[0]), local(ends[ends.length - 1])] });
+  layout.xaxis = axis({ type: "date", anchor: C ? yaxis : "y", nticks: narrow() ? 4 : 9, spikecolor: colour("edge"), spikethickness: 1, spikedash: "dot", range: [local(ends[0]), local(ends[ends.length - 1])] });
   for (const mark of data.marks) {
     layout.shapes.push({ type: "rect", layer: "below", xref: "x", yref: "paper", x0: local(mark.from_us), x1: local(mark.to_us), y0: 0, y1: 1, line: { width: 0 }, fillcolor: colour(`${mark.tone}-fill`) });
     layout.shapes.push({ type: "line", xref: "x", yref: "paper", x0: local(mark.from_us), x1: local(mark.to_us), y0: 1, y1: 1, line: { width: 3, color: colour(mark.tone) } });
