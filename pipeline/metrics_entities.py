@@ -152,7 +152,7 @@ class _Choice:
             self._turn = np.append(self._turn, np.array([_turn(newest.names[row]) for row in new], np.uint32))
             self._chosen = np.append(self._chosen, np.zeros(len(new), np.bool_))
         for step in steps:
-            if step.names is newest.names:
+            if step.names is newest.names and step.n <= newest.n:  # one may have come since the newest was asked for
                 self._measured_us[: step.n][~np.isnan(step.values).all(axis=1)] = step.time_us
         self.seen_us = newest.time_us
 

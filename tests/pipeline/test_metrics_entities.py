@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from models.explanation import BAND_SPREADS
-from pipeline.live import Live
+from pipeline.live import Live, LiveStep
 from pipeline.metrics_entities import FAMILIES, EntityMetrics, exposition
 from tests.pipeline.live_parts import STEP_US, live_step
 
@@ -148,6 +148,27 @@ def test_what_was_measured_between_two_scrapes_counts() -> None:
     shown.step(8, names, [[1.0, 1.0]])
     shown.step(13, names, [[math.nan, math.nan]])
     assert shown.entities() == ["a"]
+
+
+class Overtaken(Live):
+    """Closes another step, with an entity more, whenever it is asked for the newest."""
+
+    def newest(self, stream: str) -> LiveStep | None:
+        newest = super().newest(stream)
+        assert newest is not None
+        assert isinstance(newest.names, list)
+        newest.names.append(f"e{newest.n}")
+        self.stepped(live_step(newest.step + 1, newest.names, [[1.0, 1.0]] * len(newest.names)))
+        return newest
+
+
+def test_a_step_that_closes_during_a_scrape_does_no_harm() -> None:
+    """Protects scrapes from the loop, which waits for none of them."""
+    live, registry = Overtaken(), CollectorRegistry()
+    metrics = EntityMetrics(live, registry)
+    live.stepped(live_step(1, ["e0"], [[1.0, 1.0]]))
+    for entities in (1, 2, 3):
+        assert metrics.text().count(b"vedette_score{") == entities
 
 
 def test_streams_share_the_room() -> None:
