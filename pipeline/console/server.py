@@ -122,7 +122,8 @@ class ConsoleServer:
 
 def _listening(host: str, port: int) -> socket.socket:
     family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-    found = socket.socket(family, socket.SOCK_STREAM)
+    # Named, or asyncio would not know it for TCP and leave its delays on: 40 ms an answer.
+    found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind((host, port))
