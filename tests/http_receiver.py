@@ -60,6 +60,7 @@ class HttpReceiver:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = 65_536  # an answer in two packets would wait for a delayed acknowledgement of the first
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
@@ -79,6 +80,7 @@ class HttpReceiver:
                 self.end_headers()
                 while reply.drip:
                     self.wfile.write(b".")
+                    self.wfile.flush()
                     if receiver.closing.wait(0.02):
                         return
                 self.wfile.write(reply.body)
