@@ -97,8 +97,10 @@ function seriesChart(data) {
   const ends = [...data.times_us, ...(forecast ? forecast.times_us : [])];
   layout.xaxis = axis({ type: "date", anchor: C ? yaxis : "y", nticks: narrow() ? 4 : 9, spikecolor: colour("edge"), spikethickness: 1, spikedash: "dot", range: [local(ends[0]), local(ends[ends.length - 1])] });
   for (const mark of data.marks) {
-    layout.shapes.push({ type: "rect", layer: "below", xref: "x", yref: "paper", x0: local(mark.from_us), x1: local(mark.to_us), y0: 0, y1: 1, line: { width: 0 }, fillcolor: colour(`${mark.tone}-fill`) });
-    layout.shapes.push({ type: "line", xref: "x", yref: "paper", x0: local(mark.from_us), x1: local(mark.to_us), y0: 1, y1: 1, line: { width: 3, color: colour(mark.tone) } });
+    // Two fills upon each other make a third colour, which would mean nothing.
+    const covered = mark.tone === "other" && data.marks.some((m) => m.tone !== "other" && m.from_us < mark.to_us && m.to_us > mark.from_us);
+    if (!covered) layout.shapes.push({ type: "rect", layer: "below", xref: "x", yref: "paper", x0: local(mark.from_us), x1: local(mark.to_us), y0: 0, y1: 1, line: { width: 0 }, fillcolor: colour(`${mark.tone}-fill`) });
+    layout.shapes.push({ type: "line", xref: "x", yref: "paper", x0: local(mark.from_us), x1: local(mark.to_us), y0: covered ? 0.992 : 1, y1: covered ? 0.992 : 1, line: { width: 3, color: colour(mark.tone) } });
   }
   if (data.opened_us) layout.shapes.push({ type: "line", xref: "x", yref: "paper", x0: local(data.opened_us), x1: local(data.opened_us), y0: 0, y1: 1, line: { width: 1.5, color: colour(data.tone) } });
   return [traces, layout];
