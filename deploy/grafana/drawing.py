@@ -19,6 +19,10 @@ WIDTH = 24
 """Columns of Grafana's grid."""
 
 
+_NO_COLUMNS = ("Time", "__name__", "instance", "job")
+"""What a table of Prometheus has beside the labels that are meant."""
+
+
 class Query(NamedTuple):
     """A PromQL expression and how its series are called."""
 
@@ -182,7 +186,7 @@ def rows(
     organise = model.DataTransformerConfig(
         id_val="organize",
         options={
-            "excludeByName": {"Time": True},
+            "excludeByName": dict.fromkeys(_NO_COLUMNS, True),
             "indexByName": {name: i for i, name in enumerate(headings)},
             "renameByName": headings,
         },

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import re
+import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,6 +47,16 @@ MAY_BE_EMPTY = {
 FED = 520
 """Steps, of ten minutes, that the model learns from."""
 SHIFTED = STATIONS[0]
+VALUES = {
+    "entity": SHIFTED,
+    "channel": ".*",
+    "instance": ".*",
+    "__rate_interval": "30s",
+    "__interval": "5s",
+    "__range": "1h",
+}
+"""What Grafana would put in for each variable, but for the stream."""
+FILLED = {"stream": STREAM, "Stream": STREAM, "entity": SHIFTED, "Entity": SHIFTED}
 
 
 def test_the_generated_files_are_those_of_the_code(tmp_path: Path) -> None:
@@ -78,7 +92,7 @@ def test_dashboards_lead_to_each_other_and_to_the_console() -> None:
         assert "vedette" in board["tags"]
         assert {"datasource", "console"} <= {variable["name"] for variable in board["templating"]["list"]}
         for panel in panels(board):
-            for link in panel["fieldConfig"]["defaults"].get("links", ()):
+            for link in links_of(panel):
                 place = link["url"].partition("?")[0]
                 assert place.removeprefix("/d/") in uids or place.startswith("${console}/"), link["url"]
 
@@ -109,9 +123,17 @@ def test_what_is_provisioned_fits_together() -> None:
     assert [provider["options"]["path"] for provider in providers["providers"]] == ["/etc/grafana/dashboards"]
 
 
+@dataclass(frozen=True, slots=True)
+class World:
+    """A daemon that has trained, swapped its model, and seen a station go wrong, and who asks it."""
+
+    prometheus: PrometheusServer
+    console: str
+
+
 @pytest.fixture(scope="module")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusServer]:
-    """A Prometheus that scrapes a daemon which has trained, swapped its model, and seen a station go wrong."""
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A Prometheus that has scraped a daemon while it lived through something."""
     folder = tmp_path_factory.mktemp("grafana")
     with shown_daemon(folder) as (monitor, port):
         config = folder / "prometheus.yml"
@@ -127,7 +149,7 @@ scrape_configs:
         with PrometheusServer(folder, config) as prometheus:
             lived(monitor)
             wait_until(lambda: seen(prometheus), "what came last was scraped twice")
-            yield prometheus
+            yield World(prometheus, f"http://127.0.0.1:{port}")
 
 
 def lived(monitor: Monitor) -> None:
@@ -150,17 +172,30 @@ def seen(prometheus: PrometheusServer) -> bool:
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.name)
-def test_every_query_has_an_answer(asked: PrometheusServer, query: BoardQuery) -> None:
+def test_every_query_has_an_answer(world: World, query: BoardQuery) -> None:
     """Protects from panels that stay empty: Prometheus takes the query, and has an answer from a daemon that lives."""
-    values = {
-        "stream": STREAM if query.board == "entity" else ".*",
-        "entity": SHIFTED,
-        "channel": ".*",
-        "instance": ".*",
-        "__rate_interval": "30s",
-        "__interval": "5s",
-        "__range": "1h",
-    }
-    expr = query.filled(values)
+    expr = query.filled(VALUES | {"stream": STREAM if query.board == "entity" else ".*"})
+    asked = world.prometheus
     found = asked.values_of(expr, query.label) if query.label else asked.series(expr)
     assert found or query.name in MAY_BE_EMPTY, f"nothing for {expr}"
+
+
+def test_every_link_to_the_console_leads_to_a_page(world: World) -> None:
+    """Protects the way from a curve to its reasons: each link is opened, with the entity that went wrong filled in."""
+    urls = {link["url"] for path in DASHBOARDS for panel in panels(load(path)) for link in links_of(panel)}
+    wanted = {url.removeprefix("${console}") for url in urls if url.startswith("${console}")}
+    assert len(wanted) >= 4
+    for url in wanted:
+        names = re.sub(r"\$\{[\w.]*?(stream|entity):percentencode\}", lambda m: FILLED[m[1]], url, flags=re.IGNORECASE)
+        assert "$" not in names, url
+        with urllib.request.urlopen(world.console + names, timeout=20) as answer:
+            page = answer.read().decode()
+        assert answer.headers.get_content_type() == "text/html"
+        if "entity=" in names:
+            assert SHIFTED in page, names
+
+
+def links_of(panel: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the links of a panel's values."""
+    links: list[dict[str, Any]] = panel["fieldConfig"]["defaults"].get("links", [])
+    return links
