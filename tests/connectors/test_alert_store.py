@@ -20,13 +20,14 @@ from sqlalchemy import text
 from connectors import alert_store_engine
 from connectors.alert_store import AlertStore
 from connectors.alert_store_engine import Database
-from connectors.alert_store_rows import IncidentQuery, LabelRow
+from connectors.alert_store_rows import AuditRow, IncidentQuery, LabelRow
 from connectors.alert_store_tables import escaped, unescaped
 from connectors.errors import Misconfigured, StoreRefused, StoreUnavailable
 from tests.connectors.alert_rows import HOSTILE, LARGEST, number, row
 from tests.kafka_broker import until
 from tests.postgres_server import PostgresServer
 
+NASTY = "".join(HOSTILE)
 ANYTHING = st.text(st.characters(exclude_categories=()))
 
 
@@ -148,6 +149,25 @@ def test_incidents_are_chosen(store: AlertStore) -> None:
     assert ids(IncidentQuery(overlaps_us=(0, 1_001))) == [1]
 
 
+def test_incidents_are_searched_counted_and_paged(store: AlertStore) -> None:
+    """Protects lists of 100,000 incidents: the database finds, counts and cuts, and a percent sign is no wild card."""
+    store.keep([row(i, entity=f"Pump {i} 100%", tier=1 + i % 2) for i in range(1, 8)])
+    store.keep([row(9, entity=NASTY, kind="silence", opened_us=1)])
+
+    def ids(**wanted: Any) -> list[int]:
+        return [int(found.id, 16) for found in store.incidents(IncidentQuery(**wanted))]
+
+    assert ids(search="pump", limit=2, offset=3) == [4, 3]
+    assert store.count(IncidentQuery(search="PUMP", limit=2, offset=3)) == 7
+    assert ids(search="3 100%") == [3]
+    assert ids(search="%ump") == ids(search="_ump") == []
+    assert ids(search=NASTY[:40]) == [9]
+    assert ids(search=number(9)) == [9]
+    assert ids(kind="silence") == [9]
+    assert ids(least_tier=2, search="pump") == [7, 5, 3, 1]
+    assert ids(urgent_first=True, search="pump") == [7, 5, 3, 1, 6, 4, 2]
+
+
 def test_ids_are_found_by_their_beginning(store: AlertStore) -> None:
     """Protects short ids; a percent sign is no wild card."""
     store.keep([row(1, id="a1" * 16), row(2, id="a2" * 16)])
@@ -166,6 +186,22 @@ def test_what_is_old_goes(store: AlertStore) -> None:
     assert [kept.id for kept in store.incidents()] == [number(3), number(2)]
     assert store.messages(number(1)) == []
     assert [label.incident_id for label in store.labels()] == [number(2)]
+
+
+# ---- what people did ----
+
+
+def test_what_people_did_is_kept_in_its_order_and_goes_with_its_time(store: AlertStore) -> None:
+    """Protects the record: whoever acted, on whatever, however it ended, and also where nobody knows how."""
+    done = [AuditRow(str(i), 10 * i, NASTY, "act", "label", NASTY, "asked", "begun") for i in range(4)]
+    for each in done:
+        store.begin_action(each)
+    store.end_action("2", "done", NASTY)
+    found = store.actions(2, offset=1)
+    assert found == [replace(done[2], outcome="done", detail=NASTY), done[1]]
+    assert store.count_actions() == 4
+    store.retain(20)
+    assert [each.id for each in store.actions(9)] == ["3", "2"]
 
 
 # ---- labels ----
