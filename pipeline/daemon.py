@@ -25,6 +25,7 @@ from pipeline.housekeeping import Housekeeping
 from pipeline.keeping import Keeper
 from pipeline.metrics import Metrics
 from pipeline.outputs import Outputs
+from pipeline.service_manager import ServiceManager
 from pipeline.status import Status
 from pipeline.stream import Stream
 
@@ -328,7 +329,8 @@ def run(config: Config, path: Path) -> int:
             daemon = build_daemon(config, metrics=metrics, housekeeping=beside)
             _act_on_signals(daemon, config.shutdown_timeout.total_seconds())
             beside.start()
-            return daemon.run()
+            with ServiceManager(metrics.status):
+                return daemon.run()
     except Misconfigured as error:
         log.error("cannot work as configured", error=str(error))
         return CONFIG
