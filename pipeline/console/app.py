@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-import structlog
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
@@ -21,8 +20,6 @@ from pipeline.console.limits import RateLimit
 from pipeline.console.login import login_routes
 from pipeline.console.troubles import Trouble
 from pipeline.health import Probes
-
-log = structlog.get_logger("vedette.console")
 
 OPENAPI = "/api/openapi.json"
 _MOST_TOLD = 5
@@ -90,7 +87,6 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 async def _internal(request: Request, error: Exception) -> Response:
-    log.error("a request failed", method=request.method, path=request.url.path[:200], exc_info=error)
     return _problem(500, "an internal error; the daemon's log says more")
 
 

@@ -18,12 +18,16 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, quote
 
+import structlog
+
 from pipeline.console.answers import Role
 from pipeline.console.asking import Asking
 from pipeline.console.auth import Asker, Gatekeeper
 from pipeline.console.limits import BODY_TIMEOUT_S, MOST_BODY_BYTES, RateLimit
 from pipeline.console.troubles import Trouble
 from pipeline.health import GUARD, Answer, Probes
+
+log = structlog.get_logger("vedette.console")
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -74,9 +78,24 @@ class Gate:
         self._tls = tls
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or have the app do it."""
+        """Answer a request, or have the app do it; what goes wrong is logged once, and ends with that request."""
         if scope["type"] != "http":
             return
+        started = False
+
+        async def noting(message: MutableMapping[str, Any]) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._answer(scope, receive, noting)
+        except Exception:
+            log.exception("a request failed", method=scope["method"], path=scope["path"][:200])
+            if not started:
+                await _refuse(send, scope["method"], 500, "an internal error; the daemon's log says more")
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, method = scope["path"], scope["method"]
         if path in _PROBES:
             await _reply(send, method, *await self._probe(path, method))

@@ -72,7 +72,9 @@ class ConsoleServer:
         try:
             settings: dict[str, Any] = {
                 "http": _Protocol, "ws": "none", "lifespan": "off", "loop": "asyncio", "log_config": None,
-                "access_log": False, "server_header": False, "proxy_headers": False, "timeout_keep_alive": 15,
+                # Else it would write a line for each odd byte that somebody sends.
+                "access_log": False, "log_level": "critical",
+                "server_header": False, "proxy_headers": False, "timeout_keep_alive": 15,
                 "timeout_graceful_shutdown": 1, "h11_max_incomplete_event_size": _MOST_HEAD_BYTES,
                 "ssl_certfile": None if cert_file is None else str(cert_file),
                 "ssl_keyfile": None if key_file is None else str(key_file),

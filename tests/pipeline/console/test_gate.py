@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from pipeline.console.answers import Role
 from pipeline.console.auth import SESSION_S, Gatekeeper, Token
@@ -236,3 +237,19 @@ def test_a_rate_limit_refills_and_forgets() -> None:
     for i in range(10_000):
         limit.allows(str(i))
     assert limit.allows("a")
+
+
+def test_what_goes_wrong_ends_with_its_request(trusting: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects from stack traces in answers: a mistake of ours is 500 with a plain word, and logged once."""
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("secret")
+
+    monkeypatch.setattr(trusting.answers, "streams", broken)
+    with capture_logs() as logs:
+        answer = trusting.browser().get("/api/streams")
+    assert (answer.status_code, "secret" in answer.text) == (500, False)
+    assert [line["event"] for line in logs] == ["a request failed"]
+    monkeypatch.setattr(trusting.keeper, "asker", broken)
+    assert trusting.browser().get("/api/streams").json()["error"].startswith("an internal error")
+    assert trusting.browser().get("/livez").status_code == 200
