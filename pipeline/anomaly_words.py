@@ -5,6 +5,7 @@ Legend: n entities in use, C channels, V witnesses.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
@@ -92,6 +93,7 @@ class AnomalyWords:
             "log_p": float(seen.verdict.log_p[row]),
             "witnesses": dict(zip(self._witnesses, seen.verdict.witness[row].tolist(), strict=True)),
             "attention": [] if summary is None else _attention(summary),
+            "attention_shares": {} if summary is None else _attention_shares(summary),
             "nearest": None if summary is None else _nearest(summary),
             "model_version": self._model_version(),
         }
@@ -152,6 +154,15 @@ def _attention(summary: AttentionSummary) -> list[Json]:
         {"what": m.kind, "text": m.text, "weight": m.weight, "time": None if m.time_us is None else rfc3339(m.time_us)}
         for m in summary.strongest()
     ]
+
+
+def _attention_shares(summary: AttentionSummary) -> dict[str, Json]:
+    """Return how much of all attention each kind of moment got, those that are not listed included."""
+    shares: dict[str, float] = {}
+    for m in summary.moments:
+        if math.isfinite(m.weight):
+            shares[m.kind] = shares.get(m.kind, 0.0) + m.weight
+    return {kind: round(share, 4) for kind, share in shares.items()}
 
 
 def _nearest(summary: AttentionSummary) -> dict[str, Json] | None:

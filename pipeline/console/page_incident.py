@@ -41,7 +41,7 @@ def incident_view(detail: IncidentDetail) -> dict[str, Any]:
         "limits": limit_lines(detail["limits"], series),
         "shares": _shares(detail["channels"]),
         "witnesses": _witnesses(detail["witnesses"]),
-        "attention": attention_map(detail["attention"]),
+        "attention": attention_map(detail["attention"], detail["explanation"].get("attention_shares")),
         "rows": _rows(series, microseconds(incident["opened"])),
         "before": _before(series, incident),
         "around": _around(incident, series),
@@ -80,8 +80,13 @@ def chart_data(
     }
 
 
-def attention_map(rows: Sequence[Attention]) -> dict[str, Any] | None:
-    """Return the weights by past moment and message, and by kind at the opening; None where there are none."""
+def attention_map(rows: Sequence[Attention], shares: object = None) -> dict[str, Any] | None:
+    """Return the weights by past moment and message, and by kind; None where there are none.
+
+    Args:
+        rows: what each message listed.
+        shares: of all attention, by kind, those moments included that no message listed; None: it is not known.
+    """
     rows = [row for row in rows if row["moments"]][:_MOST_MESSAGES]
     if not rows:
         return None
@@ -95,7 +100,9 @@ def attention_map(rows: Sequence[Attention]) -> dict[str, Any] | None:
             times.setdefault(key, moment["time"])
     heaviest = sorted(weights, key=lambda key: -max(w or 0.0 for w in weights[key]))[:_MOST_MOMENTS]
     most = max((w or 0.0 for key in heaviest for w in weights[key]), default=0.0) or 1.0
-    ordered = sorted(heaviest, key=lambda key: (_rank(key[0]), -(weights[key][0] or 0.0)))
+    # The newest first: down the rows one looks back.
+    ordered = sorted(heaviest, key=lambda key: (_rank(key[0]), -(microseconds(times[key]) or 0), key[1]))
+    all_shares = _known_shares(shares)
     return {
         "columns": [row["time"] for row in rows],
         "rows": [
@@ -107,16 +114,30 @@ def attention_map(rows: Sequence[Attention]) -> dict[str, Any] | None:
             }
             for kind, text in ordered
         ],
-        "parts": _parts(rows[0]),
-        "program": rows[0]["program_share"],
+        "parts": _parts(all_shares or _listed_shares(rows[0])),
+        "whole": bool(all_shares),
+        "program": all_shares.get("lag", 0.0) if all_shares else rows[0]["program_share"],
     }
 
 
-def _parts(row: Attention) -> list[dict[str, Any]]:
-    """Return the share of each kind of moment in all attention, and what is spread too thinly to be listed."""
-    shares = dict.fromkeys(_KINDS, 0.0)
+def _known_shares(shares: object) -> dict[str, float]:
+    """Return the shares that a message told; empty where it told none."""
+    if not isinstance(shares, Mapping):
+        return {}
+    return {str(kind): float(share) for kind, share in shares.items() if isinstance(share, int | float)}
+
+
+def _listed_shares(row: Attention) -> dict[str, float]:
+    """Return the share of each kind among the moments that a message listed."""
+    shares: dict[str, float] = {}
     for moment in row["moments"]:
         shares[moment["what"]] = shares.get(moment["what"], 0.0) + (moment["weight"] or 0.0)
+    return shares
+
+
+def _parts(known: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Return the share of each kind of moment in all attention, and what is spread too thinly to be listed."""
+    shares = dict.fromkeys(_KINDS, 0.0) | dict(known)
     total = sum(shares.values())
     scale = 1.0 / total if total > 1.0 else 1.0
     shares = {kind: share * scale for kind, share in shares.items()} | {"rest": max(0.0, 1.0 - total)}

@@ -235,6 +235,7 @@ def _anomaly(run: _Run, row: int, first: int, t: int, sequence: int) -> AlertMes
         "channels": channels,
         "witnesses": {"innovation": score, "level": 0.62 * score, "novelty": 0.8},
         "attention": moments,
+        "attention_shares": {k: sum(m.weight for m in summary.moments if m.kind == k) for k in ("recent", "lag")},
         "nearest": {"time": rfc3339(nearest.time_us), "channel": nearest.channel, "distance": nearest.distance},
         "context": [round(float(x), 4) for x in (score, *share, *error)],
     }

@@ -164,6 +164,15 @@ def test_attention_becomes_a_map() -> None:
     ]  # fmt: skip
 
 
+def test_what_no_message_listed_counts_too() -> None:
+    """Where the shares of all attention are known, they are shown, not those of what was listed."""
+    row = looked("2026-01-01T00:00:00Z", ("recent", "10 min before", 0.1))
+    shown = attention_map([row], {"recent": 0.7, "lag": 0.25, "odd": 0.05})
+    assert shown is not None
+    assert [(p["kind"], p["share"]) for p in shown["parts"]] == [("lag", 0.25), ("recent", 0.7), ("rest", 0.05)]
+    assert shown["program"] == 0.25
+
+
 def test_no_attention_is_no_map() -> None:
     """Where nothing was attended to there is nothing to draw."""
     assert attention_map([]) is None
