@@ -37,7 +37,7 @@ def build_receivers(config: Config, metrics: ReceiverMetrics, public_url: str) -
     """
     if not config.outputs.receivers:
         return None
-    outbox = Outbox(config.outputs.outbox)
+    outbox = Outbox(config.outputs.outbox, config.outputs.max_waiting)
     try:
         deliveries, routes = [], []
         for receiver in config.outputs.receivers:

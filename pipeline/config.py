@@ -132,6 +132,8 @@ class OutputsConfig(Section):
     """Alertmanagers, webhooks and files, each for the incidents that it names."""
     outbox: Path = Path("state/outbox.db")
     """Where messages for receivers wait until they are delivered."""
+    max_waiting: Count = 100_000
+    """Messages that may wait for one receiver; beyond it those worth least are dropped, and counted; 0: never."""
 
 
 class ReceiverConfig(Section):

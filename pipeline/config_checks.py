@@ -11,6 +11,7 @@ from pipeline.config_errors import Path
 from pipeline.config_streams import LimitConfig, MaintenanceConfig, StreamConfig
 from pipeline.config_validation import Conflict
 from pipeline.durations import format_duration
+from pipeline.receiver_checks import receiver_conflicts
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -44,6 +45,7 @@ def find_conflicts(config: Config, doubtful: frozenset[Path]) -> Iterator[Confli
     yield from _shared_topics(config)
     yield from _loops(config)
     yield from _security(config)
+    yield from receiver_conflicts(config.outputs)
     for name in config.kafka.settings.keys() & _OURS.keys():
         yield ("kafka", "settings", name), None, "is not passed through", _OURS[name]
     for index, stream in enumerate(config.streams):

@@ -200,7 +200,7 @@ class Housekeeping:
 
     def undelivered(self) -> int:
         """Return how many messages wait for receivers."""
-        return 0 if self.receivers is None else sum(status.waiting for status in self.receivers.status())
+        return 0 if self.receivers is None else self.receivers.undelivered()
 
     def train(self, stream: str | None) -> Mapping[str, Any]:
         """Start a training job now; return what came of it, as JSON."""
