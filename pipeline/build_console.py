@@ -145,6 +145,7 @@ def _console(
         raise
 
     def close() -> None:
+        app.close()
         asking.close()
         store.close()
 

@@ -61,7 +61,7 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _internal)
-    return Gate(app, probes, keeper, asking, requests=requests, tls=tls)
+    return Gate(app, probes, keeper, requests=requests, tls=tls)
 
 
 async def _trouble(request: Request, error: Exception) -> Response:

@@ -41,6 +41,7 @@ _OPEN = (LOGIN, "/static/")
 _FORM = "application/x-www-form-urlencoded"
 _READS = ("GET", "HEAD")
 _JSON = "application/json"
+_MOST_SCRAPES = 8
 _PROBES = ("/livez", "/readyz", "/healthz", "/metrics")
 
 
@@ -52,7 +53,6 @@ class Gate:
         app: App,
         probes: Probes,
         keeper: Gatekeeper,
-        asking: Asking,
         *,
         requests: RateLimit | None = None,
         logins: RateLimit | None = None,
@@ -64,7 +64,6 @@ class Gate:
             app: what answers in the end.
             probes: what the open paths answer from.
             keeper: knows who may.
-            asking: calls what takes time, such as /metrics.
             requests: of each client.
             logins: likewise, of attempts to log in.
             tls: whether this server itself speaks TLS.
@@ -72,7 +71,8 @@ class Gate:
         self._app = app
         self._probes = probes
         self._keeper = keeper
-        self._asking = asking
+        # A thread of its own: Prometheus is answered also while every other one hangs in a dead database.
+        self._scraping = Asking(threads=1, most_waiting=_MOST_SCRAPES)
         self._requests = requests or RateLimit(per_s=50.0, burst=200.0)
         self._logins = logins or RateLimit(per_s=0.2, burst=10.0)
         self._tls = tls
@@ -124,6 +124,10 @@ class Gate:
             send = _without_body(send)
         await self._app(scope, _replay(body, receive), send)
 
+    def close(self) -> None:
+        """Let go of its thread."""
+        self._scraping.close()
+
     # ---- the open paths ----
 
     async def _probe(self, path: str, method: str) -> tuple[int, str, bytes, Mapping[str, str]]:
@@ -134,7 +138,7 @@ class Gate:
             probes = {"/livez": self._probes.live, "/readyz": self._probes.readiness, "/healthz": self._probes.health}
             return (*probes[path](), {})
         try:
-            answer: Answer = await self._asking.ask(self._probes.metrics)
+            answer: Answer = await self._scraping.ask(self._probes.metrics)
         except Trouble as error:
             return error.status, _JSON, _error(str(error)), {"Retry-After": "5"}
         return (*answer, {})

@@ -50,6 +50,7 @@ def test_a_place_that_hangs_holds_up_nobody_else(one: Console, server: ConsoleSe
     address = f"http://127.0.0.1:{server.port}"
     assert httpx.get(f"{address}/livez").status_code == 200
     assert httpx.get(f"{address}/readyz").status_code == 503
+    assert httpx.get(f"{address}/metrics").status_code == 200
     for place in places:
         place.let_go.set()
     assert httpx.get(f"{address}/api/overview").status_code == 200
