@@ -21,6 +21,8 @@ _BEFORE_STEPS = 72
 _AROUND_STEPS = 144
 _MOST_MOMENTS = 14
 _MOST_MESSAGES = 10
+_FULL_BAR = 4.0
+"""Score of a witness that fills its bar: a wild one would leave nothing to see of the others."""
 _HEAT_LEVELS = 8
 _KINDS = ("lag", "recent", "neighbour", "example")
 _NAMES = {
@@ -170,7 +172,7 @@ def _shares(channels: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _witnesses(scores: Mapping[str, float | None]) -> list[dict[str, Any]]:
-    most = max([1.25, *(score or 0.0 for score in scores.values())])
+    most = min(_FULL_BAR, max([1.25, *(score or 0.0 for score in scores.values())]))
     return [
         {"name": name, "score": score, "share": (score or 0.0) / most, "mark": 1.0 / most}
         for name, score in scores.items()

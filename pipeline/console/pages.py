@@ -209,12 +209,12 @@ class Pages:
             self._answers.label(who, incident_id, kind, reason, until or None)
         except BadQuestion as error:
             return self._incident(request, incident_id, refused=str(error), form={"reason": reason, "until": until})
-        return _seen(f"/incidents/{incident_id}?done=labelled#label")
+        return _seen(f"/incidents/{incident_id}?done=labelled")
 
     def unlabel(self, request: Request, incident_id: str, csrf: Annotated[str, Form(max_length=400)] = "") -> Response:
         """Take an incident's label back, and go back to it."""
         self._answers.unlabel(self._actor(request, csrf), incident_id)
-        return _seen(f"/incidents/{incident_id}?done=unlabelled#label")
+        return _seen(f"/incidents/{incident_id}?done=unlabelled")
 
     def train(
         self,

@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from models.wording import channel_text, clean, duration_text, moment_text, number_text, unit_text
 from pipeline.console.static_files import StaticFiles
+from pipeline.incident import WHOLE_STREAM
 from pipeline.report import embedded_json
 
 _KINDS = {
@@ -53,6 +54,7 @@ class Rendering:
             "percent": percent,
             "channel": lambda name: channel_text(str(name)),
             "unit": lambda unit: unit_text(str(unit or "")),
+            "entity": lambda name: "the whole stream" if name == WHOLE_STREAM else clean(str(name)),
             "clean": lambda text: clean(str(text)),
             "whole": whole,
             "span": lambda seconds: duration_text(float(seconds)),
