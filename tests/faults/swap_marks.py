@@ -20,7 +20,7 @@ from tests.pipeline.daemon_parts import CHANNELS, STEP_US
 
 _TOLD = ("told", "told_us")
 """When something was said, by the wall clock: no part of what was said."""
-_OF_THE_MODEL = ("model_version", "attention", "reason")
+_OF_THE_MODEL = ("model_version", "attention", "attention_shares", "reason")
 """Who was in charge, and what its memory looked at, also in words."""
 
 
