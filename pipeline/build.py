@@ -1,4 +1,5 @@
-"""Build: the only file that knows both the configuration and the concrete classes.
+"""Build: with its neighbours build_housekeeping, build_receivers and build_console the only files that know both the
+configuration and the concrete classes.
 
 No class below knows a config object; each gets flat arguments.
 """

@@ -1,4 +1,4 @@
-"""Builds the housekeeping from the configuration; beside ``pipeline.build`` the only file that knows both."""
+"""Builds the housekeeping from the configuration; one of the few files that know both, see ``pipeline.build``."""
 
 from __future__ import annotations
 
