@@ -193,6 +193,7 @@ class StreamingAttentionLSTM:
                 if slot >= 0:
                     state["lags"][rows, slot] = kept[stands]
         state["age"][behind] += step - 1 - last
+        state["step"][behind] = step - 1  # so that they are not counted twice where this step is not brought to its end
 
     def positions(self) -> list[AttentionPosition]:
         """Return what each of the M memory positions is, in the order of ``attention``."""

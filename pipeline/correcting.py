@@ -164,6 +164,13 @@ class Correction:
         self.trust["next"][:n] = out[:, :, 0]
         return out
 
+    def say_nothing(self, n: int) -> None:
+        """Let the coming frame not be compared with what was said before a step that could not be taken.
+
+        The network itself lets steps that are left out stand still.
+        """
+        self.trust["next"][:n] = np.nan
+
     def ratio(self, n: int) -> NDArray[np.float32]:
         """Return [n, C] the network's error over that of the linear forecast; it is believed where this is below 1."""
         return self.trust["error"][:n] / np.maximum(self.trust["linear"][:n], np.float32(1e-30))

@@ -40,6 +40,9 @@ class ModelMetrics:
         self._swaps = counter("model_swaps", "Times that another model took charge.", "stream")
         self._rollbacks = counter("model_rollbacks", "Models given up for failing, by reason.", "stream", "reason")
         self._unusable = counter("models_unusable", "Versions in charge that could not be loaded.", "stream")
+        self._missed = counter(
+            "model_steps_missed", "Steps forecast without the network for want of memory.", "stream"
+        )
         self._jobs = counter("training_jobs", "Training jobs ended, by what came of them.", "stream", "outcome")
         self._running = gauge("training_running", "1 while a training job runs.", "stream")
         self._progress = gauge("training_progress_ratio", "Share of the epochs done by the running job.", "stream")
@@ -66,7 +69,7 @@ class ModelMetrics:
         """
         self._step.labels(stream).set(step_s)
         self._budget.labels(stream).set(alerts_per_day)
-        for counter in (self._swaps, self._unusable, self._lost):
+        for counter in (self._swaps, self._unusable, self._missed, self._lost):
             counter.labels(stream)
         for outcome in _OUTCOMES:
             self._jobs.labels(stream, outcome)
@@ -95,6 +98,10 @@ class ModelMetrics:
     def unusable(self, stream: str) -> None:
         """The version in charge could not be loaded."""
         self._unusable.labels(stream).inc()
+
+    def steps_missed(self, stream: str, steps: int) -> None:
+        """There was no memory for so many steps of a network; the linear forecast stood in."""
+        self._missed.labels(stream).inc(steps)
 
     def trusted(self, stream: str, share: float) -> None:
         """So many entity-channels are corrected by the network."""

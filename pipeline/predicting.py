@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from models.attention import AttentionPosition
 from models.features import build_inputs, input_width
 from models.linear import LinearForecaster
+from models.out_of_memory import is_out_of_memory
 from models.state import RowState
 from models.streaming import StreamingAttentionLSTM
 from models.weights import Weights
@@ -45,7 +46,8 @@ class Predictor:
 
     The linear forecaster is always there. A network in charge, the champion, corrects it where it is believed
     (``Correction``); another one in shadow, the challenger, is stepped beside it and changes nothing. A network that
-    fails is let go within the step and told of by ``take_failures``; the forecast of that step is the linear one.
+    fails is let go within the step and told of by ``take_failures``; the forecast of that step is the linear one. So it
+    is of a step that there was no memory for; but that says nothing about the network, which goes on at the next one.
     """
 
     def __init__(self, capacity: int, channels: int, horizons: Sequence[int], step_s: float, replay_steps: int) -> None:
@@ -66,6 +68,10 @@ class Predictor:
         self.recent = Recent(0, capacity, (), ())
         self._replay_steps = replay_steps
         self._failures: list[Failure] = []
+        self._starved: dict[str, int] = {}
+        """Steps that each network has missed in a row for want of memory, by version."""
+        self.steps_missed = 0
+        """Steps that networks missed for want of memory, since the start."""
         self._outgoing: tuple[Correction | None] | None = None
         """Between a swap and the next frame: whose correction, if any, is in the newest forecast."""
         self._nobody = np.empty((capacity, 0), np.int32)
@@ -128,7 +134,8 @@ class Predictor:
             return linear, spread
         correction = self.challenger.trust["next"][:n]
         values, spreads = self.challenger.applied(correction[:, :, None], linear[:, :, None], spread[:, :, None])
-        return values[:, :, 0], spreads[:, :, 0]
+        said = ~np.isnan(correction)  # it says nothing after a step that it missed
+        return np.where(said, values[:, :, 0], linear), np.where(said, spreads[:, :, 0], spread)
 
     def forecast(self, n: int) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Return the newest forecast and its spread, [n, C, N] each."""
@@ -265,7 +272,7 @@ class Predictor:
         correction = self._stepped(self.champion, frame)
         if self.champion is not None and correction is not None:
             linear, spread = self.champion.applied(correction, linear, spread)
-        self._outgoing = None
+        self._outgoing = (None,) if self.champion is not None and correction is None else None
         self._stepped(self.challenger, frame)
         self.state["forecast"][:n] = linear
         self.state["spread"][:n] = spread
@@ -287,13 +294,37 @@ class Predictor:
         if correction is None:
             return None
         try:
-            return correction.step(frame)
+            said = correction.step(frame)
         except BrokenNetworkError as error:
             self.fail(Failure(correction.version, Failing.NAN, str(error)))
         except Exception as error:
-            # Weights come from files and a broken one must not silence a monitor, so nothing is let through here.
-            self.fail(Failure(correction.version, Failing.EXCEPTION, f"{type(error).__name__}: {error}"))
+            if is_out_of_memory(error):
+                self._miss_step(correction, frame, error)
+            else:
+                # Weights come from files and a broken one must not silence a monitor, so nothing is let through here.
+                self.fail(Failure(correction.version, Failing.EXCEPTION, f"{type(error).__name__}: {error}"))
+        else:
+            if self._starved and (missed := self._starved.pop(correction.version, 0)):
+                log.info("there is memory for the network again", version=correction.version, steps_missed=missed)
+            return said
         return None
+
+    def _miss_step(self, correction: Correction, frame: RecentFrame, error: Exception) -> None:
+        """Go on without a network in the step that there was no memory for; said once until there is some again."""
+        correction.say_nothing(len(frame.inputs))
+        self.steps_missed += 1
+        missed = self._starved.get(correction.version, 0)
+        self._starved = {correction.version: missed + 1} | self._starved_of_others(correction)
+        if not missed:
+            log.warning(
+                "no memory for a network's step; the linear forecast stands in, and each step tries again",
+                version=correction.version, step=frame.step, error=f"{type(error).__name__}: {error}",
+            )  # fmt: skip
+
+    def _starved_of_others(self, correction: Correction) -> dict[str, int]:
+        """Return what the other network that runs has missed; those that are gone are forgotten."""
+        others = {c.version for c in (self.champion, self.challenger) if c is not None and c is not correction}
+        return {version: missed for version, missed in self._starved.items() if version in others}
 
     def fail(self, failure: Failure) -> None:
         """Let the network go that has failed; the linear forecast stands in from here on."""

@@ -269,8 +269,9 @@ class Stream(StreamState):
 
     def begin_shadow(self, rebuilt: Rebuilding) -> None:
         """Let a rebuilt network run beside the champion, with a copy of the detector; raises as ``swap`` does."""
+        shadow = Shadow(rebuilt.correction.version, self.stages.detector)  # first: there may be no memory for the copy
         self.predictor.shadow(rebuilt)
-        self.shadow = Shadow(rebuilt.correction.version, self.stages.detector)
+        self.shadow = shadow
 
     def promote_shadow(self, probation_steps: int = 0) -> None:
         """Put the challenger in charge with all that it knows; its scores end with that."""

@@ -15,6 +15,7 @@ from queue import Empty, SimpleQueue
 
 import structlog
 
+from models.out_of_memory import is_out_of_memory
 from models.registry import LINEAR, ChampionChangedError, Registry, RegistryError
 from pipeline.correcting import BrokenNetworkError, Correction, Rebuilding
 from pipeline.metrics_models import ModelMetrics
@@ -72,6 +73,7 @@ class Succession:
         self._shown: str | None = None
         self._measured: int | None = None
         self._shadow_shown = False
+        self._missed = 0
 
     def begin(self) -> None:
         """Put the registry's champion in charge at once, before there are readings; without one, or where it cannot be
@@ -191,13 +193,14 @@ class Succession:
         except RegistryError as error:
             self._complain(version, "a version cannot be used; scoring goes on with what is in charge", error)
             return None
-        except (MemoryError, OSError) as error:  # not the network's fault, so it is not barred for it
-            why = RegistryError(f"stream {name!r}: version {version}: {type(error).__name__}: {error}")
-            self._complain(version, "a version cannot be made ready now; scoring goes on with what is in charge", why)
-            return None
         except BrokenNetworkError as error:
             failure = Failure(version, Failing.NAN, str(error))
         except Exception as error:  # whatever a foreign network does when it is stepped: it is not to be put in charge
+            if isinstance(error, OSError) or is_out_of_memory(error):  # not its fault, so it is not barred for it
+                why = RegistryError(f"stream {name!r}: version {version}: {type(error).__name__}: {error}")
+                what = "a version cannot be made ready now; scoring goes on with what is in charge"
+                self._complain(version, what, why)
+                return None
             failure = Failure(version, Failing.EXCEPTION, f"{type(error).__name__}: {error}")
         else:
             if rebuilt is None:
@@ -222,6 +225,10 @@ class Succession:
         """Take over what is ready; to be called between two frames. Costs next to nothing where nothing is."""
         for failure in self.stream.take_failures():
             self._tell(failure)
+        missed = self.stream.predictor.steps_missed
+        if missed > self._missed:
+            self._metrics.steps_missed(self.stream.name, missed - self._missed)
+            self._missed = missed
         order = self._next
         if order is not None:
             self._swap(order)
@@ -244,7 +251,7 @@ class Succession:
             try:
                 self.stream.swap(order.rebuilt, order.probation_steps)
             except Exception as error:  # the network's first steps here: it must not stop the loop
-                self._tell(Failure(order.version, Failing.EXCEPTION, f"{type(error).__name__}: {error}"))
+                self._refuse(order, error)
                 return
         elif order.version == LINEAR:
             self.stream.swap(None)
@@ -265,9 +272,21 @@ class Succession:
             try:
                 self.stream.begin_shadow(order.rebuilt)
             except Exception as error:  # as above
-                self._tell(Failure(order.version, Failing.EXCEPTION, f"{type(error).__name__}: {error}"))
+                self._refuse(order, error)
                 return
             log.info("a challenger runs in shadow", stream=self.stream.name, version=order.version)
+
+    def _refuse(self, order: Order, error: Exception) -> None:
+        """Give up a version that failed in its first steps here; not one that there was only no memory for.
+
+        That one has perhaps taken half a step, so it is dropped, and the thread makes it ready anew at its next look.
+        """
+        why = f"{type(error).__name__}: {error}"
+        if is_out_of_memory(error):
+            self._metrics.steps_missed(self.stream.name, 1)
+            log.warning("no memory to swap; it is tried again", stream=self.stream.name, version=order.version, why=why)
+        else:
+            self._tell(Failure(order.version, Failing.EXCEPTION, why))
 
     def _near(self, order: Order) -> bool:
         """Return whether few enough frames came since ``order`` was made; else the thread goes on with it."""

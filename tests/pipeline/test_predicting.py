@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from models.attention_lstm import export
@@ -209,6 +211,59 @@ def test_a_failing_network_leaves_the_linear_forecast() -> None:
     assert [failure.reason for failure in failing.take_failures()] == [Failing.EXCEPTION]
     assert failing.take_failures() == []
     assert failing.model_version == "linear"
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        MemoryError("Unable to allocate 1 GiB"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8000000000 bytes."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:115] DefaultCPUAllocator: can't allocate memory"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    ],
+)
+@pytest.mark.parametrize("role", ["champion", "challenger"])
+def test_a_step_without_memory_is_no_fault_of_the_network(
+    monkeypatch: pytest.MonkeyPatch, trouble: Exception, role: str
+) -> None:
+    """Protects a good model from being given up by a machine in need: linear for that step, itself again at the next,
+    even if half of the step was done."""
+    plain, starved = predictor(), predictor()
+    observe(plain, series()[:40])
+    observe(starved, series()[:40])
+    if role == "champion":
+        starved.adopt(weights(), "v1", ["a", "b", "c"])
+        correction = starved.champion
+    else:
+        starved.shadow(Rebuilding(Correction(weights(), "v1", 8), starved.recent))
+        correction = starved.challenger
+    assert correction is not None
+    correction.trust["linear"][...] = 100.0
+    observe(plain, series()[40:41], 40)
+    observe(starved, series()[40:41], 40)
+    network, whole = correction.network, correction.network._step_batch
+
+    def torn(*arguments: Any) -> None:
+        whole(*arguments)
+        raise trouble
+
+    with monkeypatch.context() as patch:
+        patch.setattr(network, "_step_batch", torn)
+        observe(plain, series()[41:43], 41)
+        observe(starved, series()[41:43], 41)
+    np.testing.assert_array_equal(starved.forecast(N)[0], plain.forecast(N)[0])
+    np.testing.assert_array_equal(starved.expected_in_shadow(N)[0], plain.expected(N)[0])
+    assert starved.steps_missed == 2
+    assert starved.forecast_version == "linear"
+    observe(plain, series()[43:60], 43)
+    observe(starved, series()[43:60], 43)
+    assert starved.take_failures() == []
+    assert starved.steps_missed == 2
+    assert getattr(starved, role) is correction
+    assert correction.network.state["age"][:N].tolist() == [36] * N  # 16 rebuilt, and 20 since
+    theirs = starved.forecast(N)[0][:, :, 0] if role == "champion" else starved.expected_in_shadow(N)[0]
+    assert np.isfinite(theirs).all()
+    assert not np.array_equal(theirs, plain.forecast(N)[0][:, :, 0])
 
 
 def test_a_forecast_is_explained_by_who_made_it() -> None:

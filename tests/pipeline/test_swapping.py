@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from models.registry import LINEAR
+from pipeline.correcting import Correction, RecentFrame
 from pipeline.probation import Failing
 from tests.pipeline.daemon_parts import wandering
 from tests.pipeline.swap_parts import Service, broken, constant, same, save, shelf, untrained
@@ -242,7 +243,10 @@ def test_a_version_that_cannot_be_used_is_left(tmp_path: Path, what: str) -> Non
     assert service.version == first
 
 
-@pytest.mark.parametrize("trouble", [MemoryError("no room"), OSError(28, "No space left on device")])
+@pytest.mark.parametrize(
+    "trouble",
+    [MemoryError("no room"), RuntimeError("can't allocate memory"), OSError(28, "No space left on device")],
+)
 def test_a_machine_in_need_is_no_fault_of_the_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Exception
 ) -> None:
@@ -262,6 +266,38 @@ def test_a_machine_in_need_is_no_fault_of_the_network(
     assert service.value("models_unusable_total") == 1.0
     service.look_and_turn()
     assert service.version == first
+
+
+@pytest.mark.parametrize("role", ["champion", "challenger"])
+@pytest.mark.parametrize("trouble", [MemoryError("no room"), RuntimeError("DefaultCPUAllocator: not enough memory")])
+def test_a_swap_without_memory_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Exception, role: str
+) -> None:
+    """Protects a new version from being barred where the loop has no memory for its first steps."""
+    registry, (_, second) = shelf(tmp_path, untrained(0), untrained(1))
+    service = Service(registry)
+    service.feed(wandering(3, 12))
+    (registry.promote if role == "champion" else registry.shadow)("air", second)
+    service.watch.look()
+    with monkeypatch.context() as patch:
+        step = Correction.step
+
+        def starved(correction: Correction, frame: RecentFrame) -> NDArray[np.float32]:
+            if correction.version == second:
+                raise trouble
+            return step(correction, frame)
+
+        patch.setattr(Correction, "step", starved)
+        service.feed(wandering(3, 1, seed=5))
+    assert registry.barred("air") == {}
+    for _ in range(3):
+        service.look_and_turn()
+    predictor = service.stream.predictor
+    running = predictor.champion if role == "champion" else predictor.challenger
+    assert running is not None
+    assert running.version == second
+    assert registry.barred("air") == {}
+    assert service.value("model_steps_missed_total") == 1.0
 
 
 def test_a_network_that_breaks_while_it_is_rebuilt_never_takes_charge(tmp_path: Path) -> None:
