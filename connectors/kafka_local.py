@@ -42,8 +42,15 @@ class LocalKafka:
     ``data`` is the folder that holds a folder of log segments for each partition.
     """
 
-    def __init__(self, home: str | Path | None = None) -> None:
-        """Prepare a broker from the Kafka at ``home``; None: at ``KAFKA_HOME``.
+    def __init__(
+        self, home: str | Path | None = None, *, folder: str | Path | None = None, port: int | None = None
+    ) -> None:
+        """Prepare a broker.
+
+        Args:
+            home: the Kafka that is started; None: the one at ``KAFKA_HOME``.
+            folder: an empty folder for its data and log, which stay; None: one of its own, which goes with it.
+            port: where it listens on loopback; None: where it is free.
 
         Raises:
             Misconfigured: if there is no Kafka.
@@ -52,10 +59,12 @@ class LocalKafka:
         if not home or not (Path(home) / "bin" / "kafka-server-start.sh").is_file():
             raise Misconfigured("no Apache Kafka: set KAFKA_HOME to the folder of an unpacked one")
         self._bin = Path(home) / "bin"
-        self._folder = tempfile.TemporaryDirectory(prefix="vedette-kafka-")
-        self._port, controller = _free_port(), _free_port()
-        self._properties = Path(self._folder.name) / "server.properties"
-        self.data = Path(self._folder.name) / "logs"
+        self._own = tempfile.TemporaryDirectory(prefix="vedette-kafka-") if folder is None else None
+        self.folder = Path(self._own.name if self._own is not None else folder or "").absolute()
+        self._port, controller = port or _free_port(), _free_port()
+        self._properties = self.folder / "server.properties"
+        self.data = self.folder / "logs"
+        self.log = self.folder / "broker.log"
         self._properties.write_text(_PROPERTIES.format(port=self._port, controller=controller, logs=self.data))
         self._process: subprocess.Popen[bytes] | None = None
         self._formatted = False
@@ -69,7 +78,7 @@ class LocalKafka:
         """Start the broker and return when it listens; raise ``SourceUnavailable`` if it does not in time."""
         if not self._formatted:
             self._format()
-        log = (Path(self._folder.name) / "broker.log").open("ab")
+        log = self.log.open("ab")
         # A session of its own: an interrupt at the terminal must not end the broker before its users.
         self._process = subprocess.Popen(
             [self._bin / "kafka-server-start.sh", self._properties],
@@ -77,13 +86,13 @@ class LocalKafka:
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            cwd=self._folder.name,
+            cwd=self.folder,
         )
         log.close()
         deadline = time.monotonic() + timeout_s
         while listening(self.bootstrap_servers, 1.0) is None:
             if self._process.poll() is not None or time.monotonic() > deadline:
-                tail = (Path(self._folder.name) / "broker.log").read_text(errors="replace")[-2000:]
+                tail = self.log.read_text(errors="replace")[-2000:]
                 self.stop()
                 raise SourceUnavailable(f"the local Kafka did not start:\n{tail}")
             time.sleep(0.1)
@@ -92,6 +101,11 @@ class LocalKafka:
     def running(self) -> bool:
         """Whether the broker was started and has not ended."""
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int | None:
+        """The broker's process; None while it does not run."""
+        return self._process.pid if self._process is not None and self.running else None
 
     def stop(self, timeout_s: float = 30.0) -> None:
         """End the broker; its data stay until ``close``."""
@@ -106,9 +120,10 @@ class LocalKafka:
             process.wait()
 
     def close(self) -> None:
-        """End the broker and remove its data."""
+        """End the broker, and remove its data unless their folder was given."""
         self.stop()
-        self._folder.cleanup()
+        if self._own is not None:
+            self._own.cleanup()
 
     def __enter__(self) -> LocalKafka:
         try:
