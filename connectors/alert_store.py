@@ -25,7 +25,7 @@ from connectors.alert_store_queries import (
     message_values,
 )
 from connectors.alert_store_rows import AuditRow, IncidentQuery, IncidentRow, LabelRow, MessageRow
-from connectors.alert_store_tables import audit, incidents, label_revision, labels, messages
+from connectors.alert_store_tables import WITHDRAWAL, audit, incidents, label_revision, labels, messages
 from connectors.errors import StoreUnavailable
 
 _ENDED = ("resolved", "corrected")
@@ -176,11 +176,22 @@ class AlertStore:
                 connection.execute(insert(labels).values(**values))
             return label_of(connection.execute(label_select().where(labels.c.id == new_id)).one())
 
-    def withdraw(self, incident_id: str, author: str, now_us: int) -> bool | None:
-        """Take an incident's label back; return whether it had one, None where there is no such incident."""
+    def withdraw(
+        self, incident_id: str, author: str, now_us: int, *, withdrawal_id: str | None = None
+    ) -> bool | None:
+        """Take an incident's label back; return whether it had one, None where there is no such incident.
+
+        Args:
+            incident_id: the whole id.
+            author: who says so.
+            now_us: the wall clock.
+            withdrawal_id: makes it idempotent: what was done under it once is not done again, to no later label either.
+        """
         with self._writing() as connection:
             if not _locked(connection, incident_id):
                 return None
+            if withdrawal_id is not None and not self._noted(connection, withdrawal_id, incident_id, author, now_us):
+                return False
             acting = select(labels.c.id).where(labels.c.incident_id == incident_id, labels.c.withdrawn_us.is_(None))
             if connection.execute(acting).first() is None:
                 return False
@@ -263,6 +274,15 @@ class AlertStore:
         except StoreUnavailable:
             self._ready = False
             raise
+
+    def _noted(
+        self, connection: Connection, withdrawal_id: str, incident_id: str, author: str, now_us: int
+    ) -> bool:
+        """Note a withdrawal; return False where it was noted before."""
+        values: dict[str, Any] = {"id": withdrawal_id, "incident_id": incident_id, "kind": WITHDRAWAL, "reason": ""}
+        values |= {"author": author, "created_us": now_us, "withdrawn_us": now_us, "revision": 0}
+        note = self._insert(labels).values(**values).on_conflict_do_nothing()
+        return bool(connection.execute(note).rowcount)
 
     def _upsert(self) -> Any:
         """Return the statement that keeps an incident unless what is there is as new."""

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Row, Select, func, or_, select
 
 from connectors.alert_store_rows import IncidentQuery, IncidentRow, LabelRow
-from connectors.alert_store_tables import incidents, labels
+from connectors.alert_store_tables import WITHDRAWAL, incidents, labels
 
 INCIDENT_FIELDS = tuple(f.name for f in fields(IncidentRow) if f.name != "body")
 """What lies in the table of incidents; the body is a message's."""
@@ -81,7 +81,8 @@ def label_select() -> Select[Any]:
         c.context,
     )
     own = [column for column in labels.c if column.name != "withdrawn_by"]
-    return select(*own, *incident).join(incidents, c.id == labels.c.incident_id)
+    joined = select(*own, *incident).join(incidents, c.id == labels.c.incident_id)
+    return joined.where(labels.c.kind != WITHDRAWAL)
 
 
 def label_of(row: Row[Any]) -> LabelRow:

@@ -147,6 +147,10 @@ labels = Table(
     ),
 )
 
+WITHDRAWAL = "none"
+"""Kind of a row among the labels that is none: it only notes that somebody has taken a label back, so that this is not
+done again when it is read again. It never acts and is never shown."""
+
 label_revision = Table(
     "label_revision",
     metadata,

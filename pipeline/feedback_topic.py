@@ -5,8 +5,8 @@ A record's value is a JSON object; ``reason``, ``until`` and ``author`` may be l
     {"incident_id": "0b…32 hex digits", "label": "expected", "reason": "fire drill", "until": "2026-03-01T18:00:00Z",
      "author": "kim"}
 
-``label`` is true, false_alarm, expected or none. Offsets are committed when the labels are in the database, and a label
-that comes twice is there once.
+``label`` is true, false_alarm, expected or none. Offsets are committed when the labels are in the database. A record
+that is read again changes nothing: neither a label nor its withdrawal undoes what was said since.
 """
 
 from __future__ import annotations

@@ -38,7 +38,9 @@ class LabelStore(Protocol):
     ) -> LabelRow | None:
         """Label an incident; None where there is no such incident."""
 
-    def withdraw(self, incident_id: str, author: str, now_us: int) -> bool | None:
+    def withdraw(
+        self, incident_id: str, author: str, now_us: int, *, withdrawal_id: str | None = None
+    ) -> bool | None:
         """Take its label back; None where there is no such incident."""
 
 
@@ -56,7 +58,7 @@ class LabelRequest:
     def apply(self, store: LabelStore, now_us: int, label_id: str | None = None) -> bool:
         """Say it; return whether there is such an incident. ``label_id`` makes it idempotent."""
         if self.kind is None:
-            return store.withdraw(self.incident_id, self.author, now_us) is not None
+            return store.withdraw(self.incident_id, self.author, now_us, withdrawal_id=label_id) is not None
         said = store.label(
             self.incident_id, str(self.kind), self.reason, self.until_us, self.author, now_us, label_id=label_id
         )

@@ -189,6 +189,22 @@ def test_what_comes_twice_is_said_once(store: FailingStore, clock: Clock) -> Non
     assert acting(store) == {id_of(0): "true"}
 
 
+def test_a_withdrawal_that_comes_twice_is_done_once(store: FailingStore, clock: Clock) -> None:
+    """Protects a newer label, from the topic or from elsewhere, from an older "none" that is read again."""
+    blocks = [block([feedback(0), feedback(0, "none"), feedback(0, "true"), feedback(1, "none")])]
+    topic_over(MemorySource(blocks), store, clock).turn()
+    store.label(id_of(1), "true", "", None, "lee", START_US + 1)
+    for _ in range(2):
+        topic = topic_over(MemorySource(blocks), store, clock)
+        topic.turn()
+        assert (topic.accepted, topic.refused) == (4, 0)
+        assert acting(store) == {id_of(0): "true", id_of(1): "true"}
+    newer = [*blocks, block([feedback(0, "none")], first=4)]
+    topic_over(MemorySource(newer, blocks_per_poll=2), store, clock).turn()
+    assert acting(store) == {id_of(1): "true"}
+    assert [label.kind for label in store.labels_of([id_of(0), id_of(1)])] == ["false_alarm", "true", "true"]
+
+
 def test_a_partition_that_moves_takes_its_labels_along(store: FailingStore, clock: Clock) -> None:
     """Protects from two replicas that say, and commit, the same labels."""
     source = MemorySource([block([feedback(7)]), block([feedback(8)], partition=1)], blocks_per_poll=2)
