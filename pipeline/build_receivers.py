@@ -116,7 +116,9 @@ def _courier(
     if receiver.kind == "alertmanager":
         writer = AlertWriter(public_url, _FIRES_FOR_US)
         alertmanager = open_alertmanager(receiver, place)
-        return AlertmanagerCourier(instance, outbox, metrics, alertmanager, writer, repeat_s=REPEAT_S)
+        return AlertmanagerCourier(
+            instance, outbox, metrics, alertmanager, writer, repeat_s=REPEAT_S, linger_s=receiver.linger.total_seconds()
+        )
     if receiver.kind == "webhook":
         return WebhookCourier(instance, outbox, metrics, open_webhook(receiver))
     return FileCourier(instance, outbox, metrics, receiver.path or Path("-"))

@@ -153,6 +153,9 @@ class ReceiverConfig(Section):
     tier: Literal["watch", "alert"] = "alert"
     """From this tier up."""
     timeout: PositiveDuration = timedelta(seconds=5)
+    linger: Duration = timedelta(seconds=35)
+    """Of an Alertmanager: the end of an incident is told so long after its beginning at the earliest. Longer than its
+    ``group_wait``, or people never hear of what was short."""
 
 
 class CheckpointsConfig(Section):

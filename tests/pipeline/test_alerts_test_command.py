@@ -17,7 +17,7 @@ from pipeline.alerts_test_command import main
 from pipeline.build_receivers import build_receivers, console_url, instances
 from pipeline.config import Config, OutputsConfig, loads
 from pipeline.exit_codes import CONFIG, OK, UNAVAILABLE, USAGE
-from pipeline.incident import Kind, decode
+from pipeline.incident import Kind, Phase, decode
 from pipeline.receiver_checks import receiver_conflicts
 from tests.alertmanager_server import AlertmanagerServer
 from tests.alertmanager_server import alertmanager as alertmanager  # a fixture
@@ -132,7 +132,7 @@ def test_receivers_are_built_as_configured(
     assert build_receivers(config_of(write, "[]"), Numbers().metrics, "") is None
     config = config_of(
         write,
-        f"[{{name: ops, kind: alertmanager, urls: ['{alertmanager.url}/'], streams: [air]}},"
+        f"[{{name: ops, kind: alertmanager, urls: ['{alertmanager.url}/'], streams: [air], linger: 0s}},"
         f" {{name: hook, kind: webhook, urls: ['{receiver.url}'], secret: s3cret, kinds: [silence], tier: watch}}]",
     )
     receivers = build_receivers(config, Numbers().metrics, console_url(config, 9999))
@@ -145,6 +145,8 @@ def test_receivers_are_built_as_configured(
     assert alert["annotations"]["link"] == f"http://127.0.0.1:9999/incidents/{id_of(0)}"
     assert decode(receiver.requests[0].body).stream == "water"
     assert {(s.receiver, s.kind) for s in receivers.status()} == {("ops", "alertmanager"), ("hook", "webhook")}
+    receivers.add([message(0, sequence=1, phase=Phase.RESOLVED)])
+    wait_until(lambda: alertmanager.alerts() == [])  # which does not linger
     receivers.close()
 
 
