@@ -83,8 +83,11 @@ class AlertKeeping:
         self._longest_wait_s = longest_wait_s
         self._lock = threading.Lock()
         self._pending: deque[AlertMessage] = deque()
+        self._in_flight: list[AlertMessage] = []
+        """On their way from memory into the database: neither there nor on the disk, as far as is known."""
         self._silenced: Counter[str] = Counter()
         self._writing = threading.Lock()
+        """Held while something is written to the disk, for which the loop may wait; never while the database is asked."""
         self._dropped = 0
         self._refused = 0
         self._wake = threading.Event()
@@ -97,7 +100,7 @@ class AlertKeeping:
     @property
     def waiting(self) -> int:
         """Return how many messages the database does not have yet."""
-        return len(self._pending) + self._spool.waiting
+        return len(self._pending) + len(self._in_flight) + self._spool.waiting
 
     @property
     def lost(self) -> int:
@@ -138,7 +141,8 @@ class AlertKeeping:
     def close(self, timeout_s: float = 5.0) -> None:
         """Make everything durable, try once more to deliver it, and leave; what is left waits for the next start."""
         if not self.flush(timeout_s):
-            log.error("left with messages that neither disk nor database took", messages=len(self._pending))
+            left = len(self._pending) + len(self._in_flight)
+            log.error("left with messages that neither disk nor database took", messages=left)
         self._stop.set()
         self._wake.set()
         self._thread.join(timeout_s)
@@ -148,16 +152,18 @@ class AlertKeeping:
     # ---- writing down ----
 
     def _write_down(self) -> bool:
-        """Move what is pending to the spool; ``_writing`` is held."""
+        """Move what is pending to the spool, and what may not have reached the database; ``_writing`` is held."""
         batch = self._take_pending()
-        if not batch:
+        in_flight = self._in_flight
+        if not batch and not in_flight:
             return True
         try:
-            self._spool.append([encode(message) for message in batch])
+            self._spool.append([encode(message) for message in (*in_flight, *batch)])
         except OSError as error:
             log.error("the alert spool cannot be written; messages wait in memory", error=str(error))
             self._put_back(batch)
             return False
+        self._in_flight = []  # safe now; that the database gets them twice changes nothing
         return True
 
     def _take_pending(self) -> list[AlertMessage]:
@@ -231,14 +237,18 @@ class AlertKeeping:
                 log.info("old incidents removed", incidents=removed)
 
     def _deliver_from_memory(self) -> None:
-        """Deliver what no disk takes; it stays in memory where this fails."""
+        """Deliver what no disk takes; it stays in memory where this fails, unless a disk has taken it meanwhile."""
         with self._writing:
-            batch = self._take_pending()
-            try:
-                self._keep([incident_row(message) for message in batch])
-            except BaseException:
-                self._put_back(batch)
-                raise
+            self._in_flight = self._take_pending()
+            batch = list(self._in_flight)
+        try:
+            self._keep([incident_row(message) for message in batch])
+        except BaseException:
+            with self._writing:
+                self._put_back(self._in_flight)
+            raise
+        finally:
+            self._in_flight = []
 
     def _deliver_silenced(self) -> None:
         with self._lock:

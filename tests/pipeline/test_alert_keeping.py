@@ -70,11 +70,15 @@ def make(store: FakeStore, numbers: Numbers, tmp_path: Path) -> Iterator[Make]:
 
 
 class FullDisk(AlertSpool):
-    """A spool whose disk takes nothing."""
+    """A spool whose disk takes nothing while it is full."""
+
+    full = True
 
     def append(self, lines: Sequence[bytes]) -> None:
         """Fail."""
-        raise OSError(28, "No space left on device")
+        if self.full:
+            raise OSError(28, "No space left on device")
+        super().append(lines)
 
 
 def test_messages_arrive_in_their_order(make: Make, store: FakeStore, numbers: Numbers) -> None:
@@ -177,6 +181,35 @@ def test_a_full_disk_is_said_and_the_database_used_directly(make: Make, store: F
     store.away = False
     store.wait_until(lambda: len(store.rows) == 3)
     assert store.said() == [(f"station-{n}", 0) for n in range(2, 5)]
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_full_disk_beside_a_database_that_hangs_holds_up_nobody(
+    make: Make, store: FakeStore, tmp_path: Path, comes_back: bool
+) -> None:
+    """Protects scoring where neither takes anything, and what is between them when one of them does again."""
+    disk = FullDisk(tmp_path / "spool")
+    keeping = make(disk)
+    store.wait_until(lambda: bool(store.oldest_us))
+    store.open.clear()
+    before = store.calls
+    keeping.add([message(0)])
+    store.wait_until(lambda: store.calls > before)  # it is on its way from memory into a database that hangs
+    keeping.add([message(1)])
+    assert not keeping.flush(5.0), "message 0 is nowhere yet"
+    assert keeping.waiting == 2
+    disk.full = False
+    assert keeping.flush(5.0), "the disk has both"
+    assert keeping.waiting == 2
+    store.away = not comes_back
+    before = store.calls
+    store.open.set()
+    store.wait_until(lambda: store.calls > before)
+    store.away = False
+    keeping.close()
+    assert set(store.said()) == {("station-0", 0), ("station-1", 0)}
+    assert store.said().count(("station-1", 0)) == 1
+    assert (keeping.waiting, keeping.lost) == (0, 0)
 
 
 def test_a_refused_message_holds_up_no_other(make: Make, store: FakeStore) -> None:
