@@ -37,9 +37,12 @@ class Segment:
     lines: int
 
     def read(self) -> list[bytes]:
-        """Return its lines; the last one may be cut short by a crash, before anybody relied on it."""
+        """Return its lines; the last one may be cut short by a crash, before anybody relied on it.
+
+        What lies behind ``size_bytes`` was never acknowledged: the disk neither took it whole nor gave it up again.
+        """
         try:
-            return self.path.read_bytes().splitlines()
+            return self.path.read_bytes()[: self.size_bytes].splitlines()
         except FileNotFoundError:
             return []  # dropped for want of room meanwhile
 
@@ -93,7 +96,7 @@ class AlertSpool:
             try:
                 _write(file, data)
             except OSError:
-                os.ftruncate(file.fileno(), segment.size_bytes)
+                self._take_back(file, segment)
                 raise
             segment.size_bytes += len(data)
             segment.lines += len(lines)
@@ -132,15 +135,32 @@ class AlertSpool:
         if self._open is None:
             self._count += 1
             path = self._directory / f"{self._now_ns() // 1_000_000:020d}-{self._count:06d}.{self._owner}.jsonl"
-            self._open = path.open("ab", buffering=0)
+            file = path.open("ab", buffering=0)
+            try:
+                _sync_folder(self._directory)
+            except OSError:
+                file.close()  # empty; the next one has another name
+                raise
+            self._open = file
             self._segments.append(Segment(path, 0, 0))
-            _sync_folder(self._directory)
         return self._open, self._segments[-1]
+
+    def _take_back(self, file: IO[bytes], segment: Segment) -> None:
+        """Cut off what was written in part; where the disk refuses even that, go on in another file.
+
+        In the same one the next line would continue the torn one, and both would be lost.
+        """
+        try:
+            os.ftruncate(file.fileno(), segment.size_bytes)
+        except OSError as error:
+            log.warning("a line cut short stays in the alert spool", path=str(segment.path), error=str(error))
+            with suppress(OSError):
+                self._seal()
 
     def _seal(self) -> None:
         if self._open is not None:
-            self._open.close()
-            self._open = None
+            file, self._open = self._open, None
+            file.close()
             if not self._segments[-1].lines:
                 self._segments.pop().path.unlink(missing_ok=True)
 
@@ -177,7 +197,7 @@ class AlertSpool:
         with suppress(FileNotFoundError):
             data = path.read_bytes()
             path.rename(ours)
-            self._segments.append(Segment(ours, len(data), len(data.splitlines())))
+            self._segments.append(Segment(ours, len(data), data.count(b"\n")))
 
 
 def _hold(path: Path) -> IO[bytes] | None:

@@ -123,3 +123,51 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: p
     spool.append([b"2"])
     assert emptied(spool) == [b"1", b"2"]
     spool.close()
+
+
+def test_a_torn_line_that_stays_takes_no_other_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects what was acknowledged, before and after it, from a disk that neither takes a line nor gives it up."""
+    spool = AlertSpool(tmp_path)
+    spool.append([b"1"])
+
+    def torn(descriptor: int) -> None:
+        os.truncate(descriptor, os.fstat(descriptor).st_size - 2)
+        raise OSError(5, "Input/output error")
+
+    def refused(descriptor: int, length: int) -> None:
+        raise OSError(30, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", torn)
+        patch.setattr(os, "ftruncate", refused)
+        with pytest.raises(OSError, match="Input/output error"):
+            spool.append([b"2", b"lost"])
+    spool.append([b"3"])
+    assert spool.waiting == 2
+    (tmp_path / "beside").mkdir()  # what a killed process leaves is read without what it knew
+    for path in tmp_path.glob("*.jsonl"):
+        (tmp_path / "beside" / path.name).write_bytes(path.read_bytes())
+    assert emptied(spool) == [b"1", b"3"]
+    spool.close()
+    after = AlertSpool(tmp_path / "beside")
+    assert emptied(after) == [b"1", b"2", b"los", b"3"]
+    after.close()
+
+
+def test_a_segment_without_an_entry_in_its_folder_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects what is acknowledged from a crash of the machine: a file must outlast it, not only its content."""
+    spool = AlertSpool(tmp_path)
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            spool.append([b"1"])
+    left = set(tmp_path.glob("*.jsonl"))
+    spool.append([b"2"])
+    (used,) = set(tmp_path.glob("*.jsonl")) - left
+    assert used.read_bytes() == b"2\n"
+    assert emptied(spool) == [b"2"]
+    spool.close()
