@@ -87,7 +87,7 @@ class AlertKeeping:
         """On their way from memory into the database: neither there nor on the disk, as far as is known."""
         self._silenced: Counter[str] = Counter()
         self._writing = threading.Lock()
-        """Held while something is written to the disk, for which the loop may wait; never while the database is asked."""
+        """Held while something is written to the disk, for which the loop may wait; never while a database is asked."""
         self._dropped = 0
         self._refused = 0
         self._wake = threading.Event()
