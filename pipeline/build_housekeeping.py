@@ -17,6 +17,7 @@ from pipeline.config import Config
 from pipeline.config_streams import StreamConfig
 from pipeline.feedback_topic import FeedbackTopic
 from pipeline.history import HistoryError, HistoryStore
+from pipeline.history_extent import HistoryExtent
 from pipeline.history_rows import KeptStream
 from pipeline.history_upkeep import upkeep
 from pipeline.history_writing import HistoryWriter
@@ -117,12 +118,10 @@ def _scheduling(
     )
     least_us = {s.name: s.retrain.least_history * s.step_us for s in config.streams}
 
+    extent = HistoryExtent(history)
+
     def enough(stream: str) -> bool:
-        try:
-            span = history.span(stream)
-        except HistoryError:
-            return False
-        return span is not None and span[1] - span[0] >= least_us[stream]
+        return extent.reaches(stream, least_us[stream])
 
     schedules = [_schedule(s) for s in config.streams]
     try:

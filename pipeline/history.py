@@ -187,6 +187,7 @@ class HistoryStore:
         """
         self.location = location
         self._now_us = now_us
+        self._written: dict[str, tuple[int, int]] = {}
         try:
             self.files = open_files(location)
         except OSError as error:
@@ -220,7 +221,16 @@ class HistoryStore:
             path = new_path(stream, first_us, last_us, len(rows), self._now_us(), data)
             with reaching(self.location, f"write {path}"):
                 self.files.put(path, data)
+            before = self._written.get(stream, (first_us, last_us))
+            self._written[stream] = min(before[0], first_us), max(before[1], last_us)
         return len(part)
+
+    def written(self, stream: str) -> tuple[int, int] | None:
+        """Return the ends of the first and the last step that were written by this object; None if none was.
+
+        Some of them may have been removed since.
+        """
+        return self._written.get(stream)
 
     def read(
         self,
