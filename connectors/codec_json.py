@@ -29,7 +29,7 @@ import numpy as np
 
 from connectors.reading import NO_TIME, Quality, Reading, ReadingBatch, Reason, Vocabulary
 from connectors.refusal import LONGEST_DETAIL, Refusal, shortened
-from connectors.timestamps import to_text, to_texts, to_us
+from connectors.timestamps import to_text, to_texts
 
 LONGEST_NAME = 256
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_NAME)]
@@ -122,21 +122,19 @@ def encode_reading(reading: Reading) -> bytes:
     """Return ``reading`` as canonical JSON; what is left out means its default. NaN is written as null.
 
     Raises:
-        ValueError: if the value is infinite or a time is naive: such a reading would be refused on the way back.
+        ValueError: if the value is infinite: such a reading would be refused on the way back.
     """
     if reading.value is not None and math.isinf(reading.value):
         raise ValueError(f"value of {reading.entity}/{reading.channel} is infinite; allowed: a finite number or None")
-    if reading.time.tzinfo is None or (reading.result_time and reading.result_time.tzinfo is None):
-        raise ValueError(f"time of {reading.entity}/{reading.channel} has no time zone; allowed: an aware datetime")
     out: dict[str, object] = {"entity": reading.entity, "channel": reading.channel}
-    out["time"] = to_text(to_us(reading.time))
+    out["time"] = to_text(reading.time_us)
     out["value"] = reading.value  # msgspec writes NaN as null
     if reading.unit:
         out["unit"] = reading.unit
     if reading.quality != Quality.UNKNOWN:
         out["quality"] = reading.quality.name.lower()
-    if reading.result_time is not None:
-        out["result_time"] = to_text(to_us(reading.result_time))
+    if reading.result_time_us is not None:
+        out["result_time"] = to_text(reading.result_time_us)
     out |= {key: text for key, text in (("source", reading.source), ("id", reading.id)) if text}
     return msgspec.json.encode(out)
 

@@ -2,7 +2,10 @@
 
 ConnectorError
 ├── SourceUnavailable   retriable: the broker is away; back off and poll again
+├── SourceRefused       not retriable: the source's peer will not serve us; a person has to look
 ├── SinkUnavailable     retriable: nothing was dropped; flush again
+├── SpoolFull           retriable: the spool of the ingest process has no room; nothing was taken
+├── SpoolUnavailable    retriable: the spool cannot be written or read now: a full disk, say
 ├── StoreUnavailable    retriable: the alert database is away, full, locked for too long or read-only
 │   └── StoreMissing    there is none yet
 ├── StoreRefused        not retriable: the alert database will never take this row, whatever else it takes
@@ -24,6 +27,31 @@ class ConnectorError(Exception):
 
 class SourceUnavailable(ConnectorError):
     """The source cannot be reached now."""
+
+    retriable = True
+
+
+class SourceRefused(ConnectorError):
+    """The source's peer will not serve us: no key, no money, no right, or the service is gone."""
+
+
+class SpoolFull(ConnectorError):
+    """There is no room for more readings; nothing was taken.
+
+    Args:
+        text: what is full, and of how much.
+        retry_after_s: when it is worth trying again.
+    """
+
+    retriable = True
+
+    def __init__(self, text: str, retry_after_s: float = 5.0) -> None:
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
+
+
+class SpoolUnavailable(ConnectorError):
+    """The spool cannot be used now; nothing of what was asked for was done."""
 
     retriable = True
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import IntEnum, StrEnum
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -49,18 +49,20 @@ class Reason(StrEnum):
     UNSUPPORTED = "unsupported"
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One measured value. ``time`` is UTC-aware, the end of its interval; ``value`` None: known to be missing."""
+class Reading(msgspec.Struct, gc=False):
+    """One measured value. ``value`` None: known to be missing. ``gc=False``: it holds no reference cycles."""
 
     entity: str
     channel: str
-    time: datetime
+    time_us: int
+    """Microseconds since 1970 UTC; the end of its interval."""
     value: float | None
     unit: str = ""
+    """A UCUM code; empty: the channel's configured unit."""
     quality: Quality = Quality.UNKNOWN
+    result_time_us: int | None = None
+    """When the source made it, or last changed it."""
     source: str = ""
-    result_time: datetime | None = None
     id: str = ""
 
 

@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Se
 from pipeline.config_checks import find_conflicts
 from pipeline.config_errors import ConfigError, Mistake
 from pipeline.config_fields import Count, Duration, Glob, Name, PositiveCount, PositiveDuration, Secret, Section
+from pipeline.config_ingest import IngestConfig
 from pipeline.config_source import read
 from pipeline.config_streams import StreamConfig
 from pipeline.config_validation import validate
@@ -274,6 +275,7 @@ _STATE: tuple[tuple[str, str, str], ...] = (
     ("database", "url", "sqlite:///{state}/vedette.db"),
     ("database", "spool", "{state}/alert_spool"),
     ("outputs", "outbox", "{state}/outbox.db"),
+    ("ingest", "spool", "{state}/spool.db"),
 )
 """What lies in the state directory where nothing else is said: section, key and where."""
 
@@ -294,6 +296,7 @@ class Config(Section):
     feedback: FeedbackConfig = Field(default_factory=FeedbackConfig)
     http: HttpConfig = Field(default_factory=HttpConfig)
     metrics: MetricsConfig = Field(default_factory=MetricsConfig)
+    ingest: IngestConfig = Field(default_factory=IngestConfig)
     log: LogConfig = Field(default_factory=LogConfig)
     startup_timeout: Duration = timedelta(minutes=2)
     """How long to wait for a broker at start before exiting with 69."""

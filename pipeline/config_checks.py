@@ -11,6 +11,7 @@ from pipeline.config_errors import Path
 from pipeline.config_streams import LimitConfig, MaintenanceConfig, StreamConfig
 from pipeline.config_validation import Conflict
 from pipeline.durations import format_duration
+from pipeline.ingest.checks import ingest_conflicts
 from pipeline.receiver_checks import receiver_conflicts
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def find_conflicts(config: Config, doubtful: frozenset[Path]) -> Iterator[Confli
     """
     yield from _twice([stream.name for stream in config.streams], lambda index: ("streams", index, "name"), "stream")
     yield from _shared_topics(config)
+    yield from ingest_conflicts(config)
     yield from _loops(config)
     yield from _security(config)
     yield from receiver_conflicts(config.outputs)

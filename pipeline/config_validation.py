@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -76,11 +76,13 @@ def _errors(error: ValidationError) -> list[Mapping[str, Any]]:
 def _mistake(model: type[BaseModel], document: Document, item: Mapping[str, Any]) -> Mistake:
     kind, location = item["type"], item["loc"]
     path = _existing(document.data, location)
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        return _wrong_kind(document, path, item)
     if kind == "missing":
         path = (*_existing(document.data, location[:-1]), location[-1])
         return Mistake(path, document.line(path), None, "is missing")
     if kind == "extra_forbidden":
-        known = list(_section(model, path[:-1]).model_fields)
+        known = list(_section(model, path[:-1], document.data).model_fields)
         close = nearest(str(path[-1]), known)
         return Mistake(path, document.line(path), None, "is not a known key", ", ".join(known), close)
     problem, allowed = explain(kind, item.get("ctx", {}), item["msg"])
@@ -115,8 +117,9 @@ def _mend(model: type[BaseModel], data: Any, errors: Iterable[Mapping[str, Any]]
     for item in errors:
         path = _existing(data, item["loc"])
         if item["type"] == "missing":
-            path = item["loc"]
-            examples = _section(model, path[:-1]).model_fields[path[-1]].examples
+            path = (*_existing(data, item["loc"][:-1]), item["loc"][-1])
+            section = _section(model, path[:-1], data).model_fields
+            examples = section[str(path[-1])].examples
             if not examples:
                 return False
             stand_ins[path] = copy.deepcopy(examples[0])
@@ -146,17 +149,43 @@ def _at(data: Any, path: Path) -> Any:
     return data
 
 
-def _section(model: type[BaseModel], path: Path) -> type[BaseModel]:
-    """Return the model of the section at ``path``."""
+def _section(model: type[BaseModel], path: Path, data: Any) -> type[BaseModel]:
+    """Return the model of the section at ``path``; where there are several, the one of the data's ``kind``."""
     section: type[BaseModel] = model
+    models: list[type[BaseModel]] = [model]
     for part in path:
-        if isinstance(part, str):
-            section = _model_in(section.model_fields[part].annotation) or section
+        data = _element(data, part)
+        if isinstance(part, str) and part in section.model_fields:
+            models = list(_models_in(section.model_fields[part].annotation))
+        section = next((one for one in models if _is_of_kind(one, data)), models[0] if models else section)
     return section
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
+def _element(data: Any, part: str | int) -> Any:
+    """Return what ``data`` has there; None where it has nothing."""
+    if isinstance(data, dict):
+        return data.get(part)
+    return data[part] if isinstance(data, list) and isinstance(part, int) and part < len(data) else None
+
+
+def _is_of_kind(model: type[BaseModel], data: Any) -> bool:
+    kind = data.get("kind") if isinstance(data, dict) else None
+    field = model.model_fields.get("kind")
+    return kind is not None and field is not None and kind in getattr(field.annotation, "__args__", ())
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    inner = (_model_in(argument) for argument in getattr(annotation, "__args__", ()))
-    return next((found for found in inner if found is not None), None)
+        yield annotation
+    for argument in getattr(annotation, "__args__", ()):
+        yield from _models_in(argument)
+
+
+def _wrong_kind(document: Document, path: Path, item: Mapping[str, Any]) -> Mistake:
+    """Return the mistake of a section whose ``kind`` is missing or unknown."""
+    given = item["input"].get("kind") if isinstance(item["input"], dict) else None
+    at = (*path, "kind")
+    if item["type"] == "union_tag_not_found":
+        return Mistake(at, document.line(path), None, "is missing")
+    kinds = re.findall(r"'([^']*)'", item["ctx"]["expected_tags"])
+    return Mistake(at, document.line(at), given, "is no known kind", ", ".join(kinds), nearest(str(given), kinds))

@@ -62,7 +62,7 @@ class Outputs:
             return
         allowed = len(refused) if self._breaker is None else self._breaker.allow(len(refused), now_us)
         for rejected in refused[:allowed]:
-            headers = _origin_headers(rejected)
+            headers = origin_headers(rejected)
             key = rejected.key.decode("utf-8", "replace") if rejected.key else ""
             for sink in self._dead_letters:
                 sink.send(key, rejected.raw, headers)
@@ -82,7 +82,8 @@ class Outputs:
             sink.close()
 
 
-def _origin_headers(rejected: Rejected) -> list[tuple[str, bytes]]:
+def origin_headers(rejected: Rejected) -> list[tuple[str, bytes]]:
+    """Return the headers of a dead letter: why it was refused, and where it came from."""
     origin = {
         "vedette-reason": str(rejected.reason),
         "vedette-detail": rejected.detail,

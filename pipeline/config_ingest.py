@@ -1,0 +1,74 @@
+"""The section ``ingest``: which sources run, and where their readings wait while Kafka is away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Union
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, SerializeAsAny
+
+from pipeline.config_fields import Count, Name, Section
+from pipeline.ingest.catalogue import source_kinds
+from pipeline.ingest.kind import SourceOptions
+
+_MULTIPLES = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+SIZE_ALLOWED = "a number and KiB, MiB, GiB or TiB, such as 1GiB"
+
+
+def _bytes(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    text = str(value).replace(" ", "")
+    number, unit = text[:-3], text[-3:]
+    if unit not in _MULTIPLES or not number.isdecimal():
+        raise ValueError(f"is no size | {SIZE_ALLOWED}")
+    return int(number) * _MULTIPLES[unit]
+
+
+def _least(value: int) -> int:
+    if value < 1 << 20:
+        raise ValueError("is too small | at least 1MiB")
+    return value
+
+
+def _words(value: int) -> str:
+    for unit, size in reversed(_MULTIPLES.items()):
+        if value % size == 0:
+            return f"{value // size}{unit}"
+    return str(value)
+
+
+Size = Annotated[int, BeforeValidator(_bytes), AfterValidator(_least), PlainSerializer(_words, return_type=str)]
+
+
+
+def _any_source() -> Any:
+    """Return the type of one source's options, told apart by ``kind``."""
+    options = tuple(kind.options for kind in source_kinds().values())
+    if not options:
+        return SourceOptions
+    return Annotated[Union[options], Field(discriminator="kind")] if len(options) > 1 else options[0]  # noqa: UP007
+
+
+if TYPE_CHECKING:
+    AnySource = SourceOptions
+else:
+    AnySource = _any_source()
+
+
+class IngestHttpConfig(Section):
+    """Where /metrics, /livez and /readyz of ``vedette ingest`` answer. Port 0 takes any free one."""
+
+    host: Name = "127.0.0.1"
+    port: Count = Field(default=9465, le=65535)
+
+
+class IngestConfig(Section):
+    """What ``vedette ingest`` does: bring readings from outside onto the streams' topics."""
+
+    sources: tuple[SerializeAsAny[AnySource], ...] = ()
+    spool: Path = Path("state/spool.db")
+    """Where readings wait while Kafka is away, and where the sources' cursors are kept."""
+    max_spool: Size = 1 << 30
+    """What may wait there; beyond it sources have to wait."""
+    http: IngestHttpConfig = Field(default_factory=IngestHttpConfig)

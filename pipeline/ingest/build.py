@@ -1,0 +1,105 @@
+"""Builds the ingest process from the configuration."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from connectors.errors import Misconfigured
+from connectors.kafka_delivery import KafkaDelivery
+from connectors.source import Site
+from connectors.spool import Spool
+from pipeline.config import Config
+from pipeline.ingest.catalogue import source_kinds
+from pipeline.ingest.delivering import Delivering, Delivery
+from pipeline.ingest.kind import SourceOptions, SourcePlace
+from pipeline.ingest.metrics import IngestMetrics
+from pipeline.ingest.outlet import Rules, SourceOutlet
+from pipeline.ingest.supervising import Supervised, Supervisor
+
+Describe = Callable[[str, Sequence[Site]], None]
+
+
+class Ingest(NamedTuple):
+    """The parts of an ingest process; nothing runs yet."""
+
+    spool: Spool
+    delivering: Delivering
+    supervisor: Supervisor
+
+
+def build_ingest(
+    config: Config,
+    metrics: IngestMetrics,
+    *,
+    delivery: Delivery | None = None,
+    describe: Describe = lambda source, sites: None,
+    ticked: Callable[[], None] = lambda: None,
+) -> Ingest:
+    """Return the ingest process that ``config`` describes.
+
+    Args:
+        config: everything.
+        metrics: where to count.
+        delivery: to Kafka; None: to the brokers in the config.
+        describe: where sites go.
+        ticked: called at every turn of the thread that delivers.
+
+    Raises:
+        Misconfigured: if it cannot work as configured.
+        SpoolUnavailable: if the spool cannot be opened now.
+    """
+    sources = config.ingest.sources
+    if not sources:
+        raise Misconfigured("ingest.sources: there is none; name at least one source to bring readings from")
+    settings = config.kafka.client_settings()
+    if delivery is None:
+        servers = settings["bootstrap_servers"]
+        others = {name: value for name, value in settings.items() if name != "bootstrap_servers"}
+        delivery = KafkaDelivery(servers, settings=others)
+    spool = Spool(config.ingest.spool, config.ingest.max_spool)
+    try:
+        delivering = Delivering(delivery, spool, metrics, ticked=ticked)
+        stop = threading.Event()
+        supervised = [_supervised(config, options, delivering, metrics, stop, describe) for options in sources]
+    except BaseException:
+        spool.close()
+        raise
+    return Ingest(spool, delivering, Supervisor(supervised, stop))
+
+
+def _supervised(
+    config: Config,
+    options: SourceOptions,
+    delivering: Delivering,
+    metrics: IngestMetrics,
+    stop: threading.Event,
+    describe: Describe,
+) -> Supervised:
+    topic = options.topic or config.streams[0].topics[0]
+    rules = Rules(
+        topic=topic,
+        dead_letter_topic=config.outputs.dead_letter_topic,
+        prefix=options.prefix,
+        rename=options.rename,
+        only=frozenset(options.only),
+        max_ahead_us=round(options.max_ahead.total_seconds() * 1e6),
+        remember=options.remember,
+    )
+    channels = tuple(c.name for stream in config.streams if topic in stream.topics for c in stream.channels)
+    place = SourcePlace(_state_of(config, options), config.kafka.client_settings(), channels)
+    source = source_kinds()[options.kind].build(options, place)
+    delivering.register(options.name)
+
+    def outlet(report: Callable[[str | None], None]) -> SourceOutlet:
+        return SourceOutlet(
+            options.name, rules, delivering, metrics, stop, describe=describe, report=report
+        )
+
+    return Supervised(options.name, source, outlet, metrics, stop)
+
+
+def _state_of(config: Config, options: SourceOptions) -> Path:
+    return config.ingest.spool.parent / "sources" / options.name

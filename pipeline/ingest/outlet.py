@@ -1,0 +1,261 @@
+"""What a source is given: it sifts what the source brings, and says when it is durable."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import structlog
+
+from connectors.codec_json import LONGEST_NAME
+from connectors.errors import ConnectorError, SpoolFull
+from connectors.reading import Quality, Reading, Reason, Rejected
+from connectors.source import Site, Stopping
+from connectors.spool import Parcel
+from connectors.timestamps import in_range, to_text
+from connectors.units import canonical
+from pipeline.ingest.delivering import Delivering
+from pipeline.ingest.encoding import dead_letters_of, messages_of
+from pipeline.ingest.metrics import IngestMetrics
+from pipeline.ingest.repeats import Known, Marks, Repeats
+
+log = structlog.get_logger("vedette.ingest")
+
+_TRY_AGAIN_S = 5.0
+_MOST_UNITS = 10_000
+_MOST_READINGS = 20_000
+"""In one parcel; what a source offers at once beyond that becomes several."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a source's readings go through."""
+
+    topic: str
+    dead_letter_topic: str | None = None
+    prefix: str = ""
+    rename: Mapping[str, str] = field(default_factory=dict)
+    only: frozenset[str] = frozenset()
+    """Channels let through, after renaming; empty: all."""
+    max_ahead_us: int = 3_600_000_000
+    remember: int = 1_000_000
+
+
+@dataclass(slots=True)
+class _Sifted:
+    kept: list[Reading]
+    rejected: list[Rejected]
+    marks: Marks
+    counts: dict[str, int]
+    newest_us: int | None = None
+    parcel: Parcel = field(default_factory=lambda: Parcel("", ()))
+
+
+class SourceOutlet:
+    """The outlet of one source; see ``connectors.source.Outlet``.
+
+    Args:
+        source: its name.
+        rules: what its readings go through.
+        delivering: makes them durable.
+        metrics: where to count.
+        stop: set when the source is to leave.
+        describe: where sites go.
+        report: told ``None`` when the peer answers, else why it does not.
+        now_us: the wall clock.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        rules: Rules,
+        delivering: Delivering,
+        metrics: IngestMetrics,
+        stop: threading.Event,
+        *,
+        describe: Callable[[str, Sequence[Site]], None] = lambda source, sites: None,
+        report: Callable[[str | None], None] = lambda reason: None,
+        now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+    ) -> None:
+        self.source = source
+        self._rules = rules
+        self._delivering = delivering
+        self._metrics = metrics
+        self._stop = stop
+        self._describe = describe
+        self._report = report
+        self._now_us = now_us
+        self._repeats = Repeats(rules.remember)
+        self._turn = threading.Lock()
+        self._units: dict[str, str] = {"": ""}
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the source is to leave ``run``."""
+        return self._stop.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait so long, or until told to stop; return ``stopping``."""
+        return self._stop.wait(max(seconds, 0.0))
+
+    def cursor(self) -> str | None:
+        """Return the newest durable cursor."""
+        return self._delivering.cursor(self.source)
+
+    def offer(
+        self, readings: Sequence[Reading], *, cursor: str | None = None, rejected: Sequence[Rejected] = ()
+    ) -> Future[None]:
+        """Take readings at once; see ``connectors.source.Outlet.offer``."""
+        return self._hand_over(self._prepared(readings, cursor, rejected))
+
+    def deliver(
+        self, readings: Sequence[Reading], *, cursor: str | None = None, rejected: Sequence[Rejected] = ()
+    ) -> None:
+        """Take readings and return when they are durable; see ``connectors.source.Outlet.deliver``."""
+        starts = range(0, max(len(readings), 1), _MOST_READINGS)
+        for start in starts:
+            last = start == starts[-1]
+            self._deliver(
+                readings[start : start + _MOST_READINGS], cursor if last else None, rejected if start == 0 else ()
+            )
+
+    def describe(self, sites: Sequence[Site]) -> None:
+        """Tell what is known of places."""
+        self._describe(self.source, sites)
+
+    def working(self) -> None:
+        """Say that the peer answers."""
+        self._metrics.source_up(self.source, True)
+        self._report(None)
+
+    def failing(self, reason: str) -> None:
+        """Say that the peer does not answer as it should."""
+        self._metrics.source_up(self.source, False)
+        self._report(reason)
+
+    def count(self, event: str, n: int = 1) -> None:
+        """Count something that happened."""
+        self._metrics.event(self.source, event, n)
+
+    # ---- inner ----
+
+    def _prepared(self, readings: Sequence[Reading], cursor: str | None, rejected: Sequence[Rejected]) -> _Sifted:
+        with self._turn:
+            sifted = self._sift(readings)
+        sifted.rejected += rejected
+        messages = messages_of(sifted.kept, self._rules.topic, self.source)
+        if self._rules.dead_letter_topic is not None:
+            messages += dead_letters_of(sifted.rejected, self._rules.dead_letter_topic, self.source)
+        sifted.parcel = Parcel(self.source, messages, cursor, len(sifted.kept))
+        return sifted
+
+    def _hand_over(self, sifted: _Sifted) -> Future[None]:
+        with self._turn:
+            inner = self._delivering.offer(sifted.parcel)
+            self._repeats.remember(sifted.marks)
+        self._metrics.sifted(self.source, sifted.counts, sifted.newest_us, self._now_us() / 1e6)
+        self._metrics.rejected(self.source, [one.reason for one in sifted.rejected])
+        return self._watched(inner, sifted.marks)
+
+    def _deliver(self, readings: Sequence[Reading], cursor: str | None, rejected: Sequence[Rejected]) -> None:
+        sifted = self._prepared(readings, cursor, rejected)
+        while True:
+            try:
+                self._hand_over(sifted).result()
+            except SpoolFull as error:
+                if self.wait(error.retry_after_s):
+                    raise Stopping from None
+            except ConnectorError as error:
+                log.warning("readings could not be made durable; will try again", source=self.source, error=str(error))
+                if self.wait(_TRY_AGAIN_S):
+                    raise Stopping from None
+            else:
+                return
+            sifted.counts, sifted.rejected = {}, []  # counted once
+
+    def _watched(self, inner: Future[None], marks: Marks) -> Future[None]:
+        """Return a future that is done when ``inner`` is, and after what failed may come again."""
+        outer: Future[None] = Future()
+
+        def settle(done: Future[None]) -> None:
+            error = done.exception()
+            if error is None:
+                outer.set_result(None)
+                return
+            with self._turn:
+                self._repeats.forget(marks)
+            outer.set_exception(error)
+
+        inner.add_done_callback(settle)
+        return outer
+
+    def _sift(self, readings: Sequence[Reading]) -> _Sifted:
+        rules = self._rules
+        latest_us = self._now_us() + rules.max_ahead_us
+        found = _Sifted([], [], {}, {"readings": 0, "repeats": 0, "corrections": 0, "outdated": 0, "left_out": 0})
+        counts = found.counts
+        for given in readings:
+            channel = rules.rename.get(given.channel, given.channel)
+            if rules.only and channel not in rules.only:
+                counts["left_out"] += 1
+                continue
+            reading = self._normalised(given, channel)
+            refusal = _refusal(reading, latest_us)
+            if refusal is not None:
+                found.rejected.append(refusal)
+                continue
+            known = self._repeats.tell(reading, found.marks)
+            if known is Known.REPEAT:
+                counts["repeats"] += 1
+            elif known is Known.OUTDATED:
+                counts["outdated"] += 1
+            else:
+                if known is Known.CORRECTION:
+                    counts["corrections"] += 1
+                counts["readings"] += 1
+                found.kept.append(reading)
+                if found.newest_us is None or reading.time_us > found.newest_us:
+                    found.newest_us = reading.time_us
+        return found
+
+    def _normalised(self, given: Reading, channel: str) -> Reading:
+        """Return the reading as it goes on; ``given`` stays as it is, for its source may offer it again."""
+        unit = self._units.get(given.unit)
+        if unit is None:
+            unit = canonical(given.unit) or given.unit[:64]
+            if len(self._units) < _MOST_UNITS:
+                self._units[given.unit] = unit
+        value, quality = given.value, given.quality
+        if value is None or value != value:
+            value = None
+            if quality is Quality.UNKNOWN:
+                quality = Quality.MISSING
+        return Reading(
+            self._rules.prefix + given.entity, channel, given.time_us, value, unit, quality, given.result_time_us
+        )
+
+
+def _refusal(reading: Reading, latest_us: int) -> Rejected | None:
+    """Return why a reading would not be taken further on; None when it would."""
+    for name, text in (("entity", reading.entity), ("channel", reading.channel)):
+        if not 0 < len(text) <= LONGEST_NAME:
+            return _rejected(reading, Reason.MISSING_KEY, f"{name} has {len(text)} characters; allowed: 1 to 256")
+    if reading.value is not None and math.isinf(reading.value):
+        return _rejected(reading, Reason.NOT_FINITE, "the value is infinite; allowed: a finite number, or none")
+    if not in_range(reading.time_us):
+        return _rejected(reading, Reason.BAD_TIME, f"time {reading.time_us} us is not between 1970 and 2200")
+    if reading.result_time_us is not None and not in_range(reading.result_time_us):
+        return _rejected(reading, Reason.BAD_TIME, f"result_time {reading.result_time_us} us is not from 1970 to 2200")
+    if reading.time_us > latest_us:
+        detail = f"time {to_text(reading.time_us)} is after {to_text(latest_us)}; look at the sender's clock"
+        return _rejected(reading, Reason.TOO_FAR_AHEAD, detail)
+    return None
+
+
+def _rejected(reading: Reading, reason: Reason, detail: str) -> Rejected:
+    raw = repr(reading).encode("utf-8", "backslashreplace")[:65_536]
+    return Rejected(reason, f"{reading.entity[:80]}/{reading.channel[:80]}: {detail}", raw)
