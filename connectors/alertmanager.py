@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from connectors.errors import ReceiverRefused, ReceiverUnavailable
 from connectors.http_post import Answer, HttpPoster
@@ -35,13 +36,14 @@ class Alertmanager:
     Args:
         url: where its web page is, without ``/api``.
         timeout_s: of a whole exchange.
+        ca_file: PEM with the authorities that its certificate is checked against; None: the system's.
 
     Raises:
-        Misconfigured: if the address cannot be used.
+        Misconfigured: if the address or the file cannot be used.
     """
 
-    def __init__(self, url: str, timeout_s: float) -> None:
-        self._poster = HttpPoster(url.rstrip("/") + _PATH, timeout_s)
+    def __init__(self, url: str, timeout_s: float, ca_file: Path | None = None) -> None:
+        self._poster = HttpPoster(url.rstrip("/") + _PATH, timeout_s, ca_file)
 
     def post(self, alerts: Sequence[Alert]) -> Answer:
         """Tell it of alerts, in this order, and return the answer, which is a good one.

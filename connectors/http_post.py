@@ -14,6 +14,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import httpx
 
@@ -57,17 +58,18 @@ class HttpPoster:
     """Posts to one address. For one thread; ``abort`` may be called from any.
 
     Redirects are not followed: they would take signed messages to addresses that nobody configured. Proxies are those
-    of the environment (HTTPS_PROXY, NO_PROXY); certificates are checked against the system's.
+    of the environment (HTTPS_PROXY, NO_PROXY).
 
     Args:
         url: http or https.
         timeout_s: of a whole exchange.
+        ca_file: PEM with the authorities that certificates are checked against; None: the system's.
 
     Raises:
-        Misconfigured: if the address cannot be used.
+        Misconfigured: if the address or the file cannot be used.
     """
 
-    def __init__(self, url: str, timeout_s: float) -> None:
+    def __init__(self, url: str, timeout_s: float, ca_file: Path | None = None) -> None:
         try:
             self._url = httpx.URL(url)
         except httpx.InvalidURL as error:
@@ -75,6 +77,7 @@ class HttpPoster:
         if self._url.scheme not in ("http", "https") or not self._url.host or (self._url.port or 1) > 65_535:
             raise Misconfigured(f"{shown_url(url)} is no address of the kind http://HOST:PORT/PATH")
         self._timeout_s = timeout_s
+        self._trust = _trust(ca_file) if self._url.scheme == "https" else False
         self._runner: asyncio.Runner | None = None
         self._client: httpx.AsyncClient | None = None
         self._task: asyncio.Task[Answer] | None = None
@@ -95,7 +98,7 @@ class HttpPoster:
         except httpx.TimeoutException:
             raise ReceiverUnavailable(f"no answer within {self._timeout_s:g} s", "timeout") from None
         except (httpx.HTTPError, httpx.StreamError, OSError, ValueError) as error:
-            raise ReceiverUnavailable(f"cannot be reached: {_plain(_words(error))}") from error
+            raise ReceiverUnavailable(_plain(_why_not(error))) from error
         except asyncio.CancelledError:
             raise ReceiverUnavailable("given up: shutting down") from None
 
@@ -123,7 +126,7 @@ class HttpPoster:
         if self._aborted:
             raise asyncio.CancelledError
         if self._client is None:
-            self._client = _client(self._url, self._timeout_s)
+            self._client = _client(self._trust, self._timeout_s)
         try:
             async with (
                 asyncio.timeout(self._timeout_s),
@@ -151,9 +154,19 @@ def shown_url(url: str) -> str:
     return f"{scheme}://{host}"
 
 
-def _client(url: httpx.URL, timeout_s: float) -> httpx.AsyncClient:
+def _trust(ca_file: Path | None) -> ssl.SSLContext:
+    """Return who is believed; read once, so that a file that is away later ends no delivery."""
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:  # SSLError is one too
+        raise Misconfigured(
+            f"ca_file {ca_file} cannot be used: {error.strerror or error}; it has to hold certificates as PEM"
+        ) from error
+
+
+def _client(trust: ssl.SSLContext | bool, timeout_s: float) -> httpx.AsyncClient:
     return httpx.AsyncClient(
-        verify=ssl.create_default_context() if url.scheme == "https" else False,
+        verify=trust,
         timeout=timeout_s,
         follow_redirects=False,
         limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=30.0),
@@ -177,9 +190,14 @@ def _retry_after(value: str | None) -> float | None:
     return None if math.isnan(seconds) else min(max(seconds, 0.0), _LONGEST_RETRY_AFTER_S)
 
 
-def _words(error: BaseException) -> str:
-    """Return what an error says; its kind where it says nothing."""
-    return str(error) or type(error).__name__
+def _why_not(error: BaseException) -> str:
+    """Return why no answer came, in words: what the error says, or its kind where it says nothing."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"its certificate is not trusted: {cause.verify_message}; ca_file names who else is"
+        cause = cause.__cause__ or cause.__context__
+    return f"cannot be reached: {str(error) or type(error).__name__}"
 
 
 def _plain(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from pathlib import Path
 
 from connectors.http_post import Answer, HttpPoster
 
@@ -23,13 +24,14 @@ class Webhook:
         url: where to.
         secret: requests are signed with it; None: they are not signed.
         timeout_s: of a whole exchange.
+        ca_file: PEM with the authorities that its certificate is checked against; None: the system's.
 
     Raises:
-        Misconfigured: if the address cannot be used.
+        Misconfigured: if the address or the file cannot be used.
     """
 
-    def __init__(self, url: str, secret: str | None, timeout_s: float) -> None:
-        self._poster = HttpPoster(url, timeout_s)
+    def __init__(self, url: str, secret: str | None, timeout_s: float, ca_file: Path | None = None) -> None:
+        self._poster = HttpPoster(url, timeout_s, ca_file)
         self._secret = secret
 
     def post(self, body: bytes, key: str, now_s: float) -> Answer:

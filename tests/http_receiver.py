@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -36,10 +37,11 @@ class Reply:
 class HttpReceiver:
     """Runs from ``start`` until ``close``; ``stop`` and ``start`` take it away and bring it back at the same port.
 
-    ``answer`` decides each reply; while ``open`` is cleared, requests hang.
+    ``answer`` decides each reply; while ``open`` is cleared, requests hang. With ``tls`` it speaks that, and only that.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.requests: list[Request] = []
         self.answer: Callable[[Request], Reply] = lambda request: Reply()
         self.open = threading.Event()
@@ -52,7 +54,7 @@ class HttpReceiver:
     @property
     def url(self) -> str:
         """Return its address."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         """Begin to answer."""
@@ -97,6 +99,11 @@ class HttpReceiver:
 
         self.closing = threading.Event()
         self._server = Server(("127.0.0.1", self.port), Handler)
+        if self._tls is not None:
+            # Shaking hands in the thread that serves, not in the one that accepts.
+            self._server.socket = self._tls.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
 
