@@ -6,10 +6,13 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn, TypeAlias
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from pipeline.durations import BUDGET_ALLOWED, DURATION_ALLOWED, parse_budget, parse_duration
 from pipeline.exit_codes import CONFIG, OK, SOFTWARE, USAGE
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
 
 _EXIT_CODES = (
     "exit codes: 0 ok, 64 wrong usage, 65 unusable or too little data, 69 something outside is away, 70 a defect of\n"
@@ -66,8 +69,8 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument("--version", action=_Version, help="show the version and exit")
     commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add in (
-        _add_run, _add_check, _add_demo, _add_train, _add_models, _add_alerts, _add_history, _add_backtest, _add_bench,
-        _add_schema,
+        _add_run, _add_ingest, _add_check, _add_demo, _add_train, _add_models, _add_alerts, _add_history, _add_backtest,
+        _add_bench, _add_schema,
     ):  # fmt: skip
         add(commands)
     return whole
@@ -104,6 +107,11 @@ def _group(commands: Commands, name: str, run: Callable[[argparse.Namespace], in
 
 def _add_run(commands: Commands) -> None:
     command = _command(commands, "run", _run, "run the daemon until it is told to stop")
+    command.add_argument("--config", required=True, metavar="FILE", help="the YAML file that says everything")
+
+
+def _add_ingest(commands: Commands) -> None:
+    command = _command(commands, "ingest", _ingest, "bring readings from outside onto Kafka until told to stop")
     command.add_argument("--config", required=True, metavar="FILE", help="the YAML file that says everything")
 
 
@@ -231,14 +239,14 @@ def _add_backtest(commands: Commands) -> None:
 def _add_bench(commands: Commands) -> None:
     command = _command(commands, "bench", _bench, "measure this machine; each figure comes with its reference")
     command.add_argument(
-        "name", choices=("step", "pipeline", "restore", "kafka", "detection", "train"), help="what to measure"
+        "name", choices=("step", "pipeline", "restore", "kafka", "detection", "train", "faces"), help="what to measure"
     )
     command.add_argument("--json", action="store_true", help="one JSON object on one line")
     command.add_argument("--entities", type=_positive, help="how many (default: as the benchmark says)")
     command.add_argument("--hidden", type=_positive, default=32, help="size of the network (default: %(default)s)")
     command.add_argument("--window", type=_positive, default=64, help="past states it sees (default: %(default)s)")
-    command.add_argument("--rounds", type=_positive, default=5, help="repetitions of step (default: %(default)s)")
-    command.add_argument("--steps", type=_positive, default=30, help="steps of pipeline (default: %(default)s)")
+    command.add_argument("--rounds", type=_positive, default=5, help="of step, train and faces (default: %(default)s)")
+    command.add_argument("--steps", type=_positive, default=30, help="of pipeline, kafka, faces (default: %(default)s)")
     command.add_argument("--data", metavar="DIR", help="of detection: the folder with nab/ and gecco2018/")
     command.add_argument("--seconds", type=_positive, default=20, help="length of kafka's runs (default: %(default)s)")
 
@@ -251,24 +259,41 @@ def _add_schema(commands: Commands) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    def run(config: Config) -> int:
+        from pathlib import Path
+
+        from pipeline import daemon
+
+        return daemon.run(config, Path(args.config))
+
+    return _configured(args.config, run)
+
+
+def _ingest(args: argparse.Namespace) -> int:
+    def run(config: Config) -> int:
+        from pipeline.ingest.process import run_ingest
+
+        return run_ingest(config)
+
+    return _configured(args.config, run)
+
+
+def _configured(path: str, run: Callable[[Config], int]) -> int:
+    """Read the config, have logs written as it says, and run; a defect of ours is exit code 70."""
     from pipeline.config import load
     from pipeline.config_errors import ConfigError
     from pipeline.logs import configure
 
     try:
-        config = load(args.config)
+        config = load(path)
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return CONFIG
     configure(config.log.level, config.log.format)
-    from pathlib import Path
-
     import structlog
 
     try:
-        from pipeline import daemon
-
-        return daemon.run(config, Path(args.config))
+        return run(config)
     except Exception:
         structlog.get_logger("vedette.cli").exception("stopped by a defect of ours; please report it")
         return SOFTWARE
