@@ -1,10 +1,16 @@
 # Vedette. `make demo` and `make test` work on a machine with nothing prepared but Python 3.11 and make.
+# Other people's programs that tests and the stack use come from Debian where it can be (deploy/debian_packages.py);
+# `make test TOOLS= AXE=` installs none of them, and what needs one that is missing is skipped.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TOOLS ?= prometheus prometheus-alertmanager mosquitto chromium postgresql influxdb
+AXE ?= .tools/node_modules/axe-core/axe.min.js
+AXE_VERSION := 4.14.1
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin:$(CURDIR)/.debian/bin
 
-.PHONY: setup demo test check bench soak clean
+.PHONY: setup tools demo stack test check bench soak clean
 
 setup: $(STAMP)
 
@@ -17,7 +23,20 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/vedette demo --out out/demo
 
-test: setup
+# Costs a thirtieth of a second where everything is there already.
+tools: $(AXE)
+	@$(PYTHON) deploy/debian_packages.py --optional $(TOOLS)
+
+$(AXE):
+	@if ! command -v npm >/dev/null; then echo "axe-core: there is no npm; tests of accessibility are skipped"; \
+	elif ! npm install --silent --no-save --no-audit --no-fund --prefix .tools axe-core@$(AXE_VERSION); then \
+	echo "axe-core: npm cannot get it; tests of accessibility are skipped"; fi
+
+stack: setup
+	@$(PYTHON) deploy/debian_packages.py --optional prometheus prometheus-alertmanager
+	@$(BIN)/python -m pipeline.stack
+
+test: setup tools
 	$(BIN)/python -m pytest -m "not soak"
 
 check: setup
@@ -35,4 +54,4 @@ soak: setup
 	$(BIN)/python -m pytest -m soak
 
 clean:
-	rm -rf $(VENV) out
+	rm -rf $(VENV) out .debian .tools

@@ -61,7 +61,7 @@ class LocalKafka:
         self._bin = Path(home) / "bin"
         self._own = tempfile.TemporaryDirectory(prefix="vedette-kafka-") if folder is None else None
         self.folder = Path(self._own.name if self._own is not None else folder or "").absolute()
-        self._port, controller = port or _free_port(), _free_port()
+        self._port, controller = port or free_port(), free_port()
         self._properties = self.folder / "server.properties"
         self.data = self.folder / "logs"
         self.log = self.folder / "broker.log"
@@ -153,7 +153,8 @@ class LocalKafka:
         self._formatted = True
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
