@@ -94,9 +94,7 @@ def _supervised(
     delivering.register(options.name)
 
     def outlet(report: Callable[[str | None], None]) -> SourceOutlet:
-        return SourceOutlet(
-            options.name, rules, delivering, metrics, stop, describe=describe, report=report
-        )
+        return SourceOutlet(options.name, rules, delivering, metrics, stop, describe=describe, report=report)
 
     return Supervised(options.name, source, outlet, metrics, stop)
 
