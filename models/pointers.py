@@ -19,6 +19,10 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """What may name a stream or version: nothing that leads out of the directory."""
 
 
+class DamagedPointerError(RegistryError):
+    """A pointer's file names nobody, or no time."""
+
+
 class Pointers:
     """The pointers of all streams. All raise OSError where the files' place refuses; changes only under the lock."""
 
@@ -30,7 +34,7 @@ class Pointers:
         """Return who is in charge; None if nobody ever was.
 
         Raises:
-            RegistryError: if the file names nobody.
+            DamagedPointerError: if the file names nobody.
         """
         lines = self._lines(stream, CHAMPION)
         return None if lines is None else lines[0]
@@ -50,7 +54,7 @@ class Pointers:
         """Return who is in shadow and since when, UTC and aware; None if nobody.
 
         Raises:
-            RegistryError: if the file names nobody or no time.
+            DamagedPointerError: if the file names nobody or no time.
         """
         lines = self._lines(stream, CHALLENGER)
         if lines is None:
@@ -58,7 +62,9 @@ class Pointers:
         try:
             since = datetime.fromisoformat(lines[1])
         except (IndexError, ValueError) as error:
-            raise RegistryError(f"{stream}/{CHALLENGER} is damaged: it does not say since when") from error
+            raise DamagedPointerError(
+                f"{stream}/{CHALLENGER} is damaged: it says no time; vedette models promote VERSION repairs it"
+            ) from error
         return lines[0], since if since.tzinfo is not None else since.replace(tzinfo=UTC)
 
     def challenger_if_known(self, stream: str) -> str | None:
@@ -109,7 +115,7 @@ class Pointers:
             return None
         lines = [line.strip() for line in text.split("\n")]
         if not NAME.fullmatch(lines[0]):
-            raise RegistryError(
+            raise DamagedPointerError(
                 f"{stream}/{name} is damaged: it names {lines[0][:40]!r}; vedette models promote VERSION repairs it"
             )
         return lines

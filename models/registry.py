@@ -25,7 +25,7 @@ from types import EllipsisType
 from models.decisions import DECISIONS, OPERATOR, Action, Decision, DecisionFiles
 from models.manifest import MANIFEST, WEIGHTS, DamagedModelError, Manifest, RegistryError, StoredModel, seal, unseal
 from models.model_files import open_files
-from models.pointers import BARRED, CHALLENGER, CHAMPION, NAME, Pointers
+from models.pointers import BARRED, CHALLENGER, CHAMPION, NAME, DamagedPointerError, Pointers
 from models.weights import Weights
 
 # What a caller of the registry needs, in one place.
@@ -62,6 +62,7 @@ class Registry:
         self._pointers = Pointers(self._files)
         self._decisions = DecisionFiles(self._files)
         self._now = now
+        self._damaged: dict[str, str] = {}
 
     # ---- versions ----
 
@@ -134,16 +135,21 @@ class Registry:
             return self._pointers.champion(self._folder(stream))
 
     def challenger_version(self, stream: str) -> str | None:
-        """Return the version in shadow, None if there is none; raises RegistryError as ``champion_version`` does."""
-        with _explained(f"read who is in shadow of {stream!r}"):
-            there = self._pointers.challenger(self._folder(stream))
+        """Return the version in shadow, None if there is none; raises RegistryError where that cannot be read.
+
+        A damaged pointer counts as none: nobody is served by it, and what asks goes on. ``challenger_damage`` tells.
+        """
+        there = self._challenger(stream)
         return None if there is None else there[0]
 
     def challenger_since(self, stream: str) -> datetime | None:
         """Return since when there is this challenger, UTC and aware; None if there is none."""
-        with _explained(f"read who is in shadow of {stream!r}"):
-            there = self._pointers.challenger(self._folder(stream))
+        there = self._challenger(stream)
         return None if there is None else there[1]
+
+    def challenger_damage(self, stream: str) -> str | None:
+        """Return what was wrong with the pointer to the challenger when it was read last; None: nothing, or never."""
+        return self._damaged.get(stream)
 
     def promote(
         self,
@@ -263,7 +269,8 @@ class Registry:
             raise RegistryError(f"cannot keep {keep} versions")
         with self._changing(stream, f"remove old versions of {stream!r}"):
             versions = self.versions(stream)
-            stay = {self.champion_version(stream), self.challenger_version(stream), self.predecessor(stream)}
+            in_shadow = self._pointers.challenger(stream)  # damaged, it may name one that has to stay
+            stay = {self.champion_version(stream), self.predecessor(stream), in_shadow and in_shadow[0]}
             others = [version for version in versions if version not in stay]
             gone = others[: max(0, len(others) - keep)]
             if not dry_run:
@@ -284,6 +291,17 @@ class Registry:
         if not _fit(version):
             raise RegistryError(f"{version!r} is no version")
         return version
+
+    def _challenger(self, stream: str) -> tuple[str, datetime] | None:
+        """Return who is in shadow and since when; None if nobody, or if the pointer is damaged, which is noted."""
+        with _explained(f"read who is in shadow of {stream!r}"):
+            try:
+                there = self._pointers.challenger(self._folder(stream))
+            except DamagedPointerError as error:
+                self._damaged[stream] = str(error)
+                return None
+        self._damaged.pop(stream, None)
+        return there
 
     @contextmanager
     def _changing(self, stream: str, what: str) -> Iterator[None]:

@@ -119,6 +119,8 @@ def look_at(registry: Registry, stream: str) -> Shelf:
         challenger, since = registry.challenger_version(stream), registry.challenger_since(stream)
     except RegistryError as error:
         trouble.append(str(error))
+    if (damage := registry.challenger_damage(stream)) is not None:
+        trouble.append(f"{damage}; until then nobody is in shadow")
     previous = registry.predecessor(stream)
     taken = {CHAMPION: champion, CHALLENGER: challenger, PREVIOUS: previous}
     entries = []

@@ -147,6 +147,11 @@ class Succession:
         # Nothing takes a pointer away; where there is none any more the directory is away.
         self._pointer = champion or self._pointer
         self._shadow_pointer = challenger
+        damage = self._registry.challenger_damage(name)
+        if damage is None:
+            self._said.pop("shadow", None)
+        else:
+            self._complain("shadow", "nobody is in shadow: the pointer is damaged", RegistryError(damage))
         # Who puts a version in charge again after it failed means it. One that is still to be given up waits for that.
         self._given_up &= {self._pointer, challenger, *(failure.version for failure in self._to_give_up)}
 

@@ -107,6 +107,10 @@ class Hearing:
         """
         action, why = self._action(judgement)
         reasons = (*why, *judgement.reasons)
+        self.registry.challenger_version(self.stream)
+        if (damage := self.registry.challenger_damage(self.stream)) is not None:
+            log.warning("nobody counts as in shadow: the pointer is damaged", stream=self.stream, error=damage)
+            reasons = (*reasons, f"nobody counted as in shadow: {damage}")
         if action in (Action.PROMOTED, Action.SHADOWED):
             decision = self._decision(action, reasons, judgement, against)
             try:

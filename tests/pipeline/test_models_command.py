@@ -86,6 +86,16 @@ def test_an_empty_registry_says_what_to_do(shell: Shell) -> None:
     assert (found["stream"], found["champion"], found["versions"]) == ("air", None, [])
 
 
+def test_a_damaged_pointer_to_the_challenger_is_shown(shell: Shell) -> None:
+    """Protects who asks why nobody is in shadow."""
+    made = save_days(shell.registry, 1)
+    (Path(shell.registry.directory) / "air" / "CHALLENGER").write_text(f"{made[0]}\nnever\n")
+    text = " ".join(shell("list").split())
+    assert "air/CHALLENGER is damaged: it says no time" in text
+    assert "until then nobody is in shadow" in text
+    assert shell.json("list")["challenger"] is None
+
+
 def test_list_shows_who_is_who(shell: Shell) -> None:
     """Protects the answer to "what runs, and how good is it": newest first, roles, figures as judged, damage."""
     made = save_days(shell.registry, 5)

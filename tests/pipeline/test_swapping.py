@@ -218,6 +218,21 @@ def test_a_registry_that_is_away_changes_nothing(tmp_path: Path) -> None:
     assert service.version == second
 
 
+def test_a_damaged_pointer_to_the_challenger_is_told(tmp_path: Path) -> None:
+    """Protects the succession: it counts as no challenger, once in the metric, and a champion is still followed."""
+    registry, (_, second) = shelf(tmp_path, untrained(0), untrained(1))
+    service = Service(registry)
+    service.feed(wandering(3, 10))
+    (tmp_path / "air" / "CHALLENGER").write_bytes(b"\xff\x00")
+    for _ in range(3):
+        service.look_and_turn()
+    assert service.value("models_unusable_total") == 1.0
+    (tmp_path / "air" / "CHAMPION").write_text(f"{second}\n")
+    service.look_and_turn()
+    assert service.version == second
+    assert service.stream.predictor.challenger is None
+
+
 @pytest.mark.parametrize("what", ["damaged", "other step", "other channels"])
 def test_a_version_that_cannot_be_used_is_left(tmp_path: Path, what: str) -> None:
     """Protects scoring from files and from configuration: refused with the reason, counted once, tried again later."""

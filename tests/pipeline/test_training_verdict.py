@@ -111,6 +111,23 @@ def test_a_challenger_that_is_damaged_gives_way(tmp_path: Path) -> None:
     assert second.decide(BETTER, None).action is Action.SHADOWED
 
 
+@pytest.mark.parametrize("text", [b"", b"\xff\x00", b"a-version\nyesterday\n"])
+@pytest.mark.parametrize("judgement", [BETTER, WORSE])
+def test_a_damaged_pointer_to_the_challenger_ends_no_job(tmp_path: Path, text: bytes, judgement: Judgement) -> None:
+    """Protects training: nobody counts as in shadow, that is on record, and whoever comes there next repairs it."""
+    it = hearing(tmp_path, shadow=timedelta(hours=6))
+    (tmp_path / "air" / "CHALLENGER").write_bytes(text)
+    assert it.settled() is None
+    verdict = it.decide(judgement, None)
+    assert "CHALLENGER is damaged" in it.registry.decisions("air")[-1].reasons[-1]
+    if judgement is BETTER:
+        assert verdict.action is Action.SHADOWED
+        assert it.registry.challenger_version("air") == it.version
+        assert it.registry.challenger_damage("air") is None
+    else:
+        assert verdict.action is Action.REFUSED
+
+
 def test_a_challenger_that_fails_its_second_hearing_is_dismissed(tmp_path: Path) -> None:
     """Protects the shadow's place: who was better once and is not any more leaves it."""
     it = hearing(tmp_path, shadow=timedelta(hours=6))
