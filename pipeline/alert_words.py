@@ -86,8 +86,8 @@ def show_text(
 
 
 def effect(label: LabelRow, lookalikes_us: int) -> str:
-    """Return what a label does, and until when."""
-    end = shown_time(end_us(label, lookalikes_us))
+    """Return what a label does, and until when, to the second."""
+    end = shown_time(end_us(label, lookalikes_us) // 1_000_000 * 1_000_000)
     if label.kind == LabelKind.FALSE_ALARM:
         return f"incidents like it at {label.entity} stay silent until {end}, and its bar is a little higher"
     if label.kind == LabelKind.EXPECTED:

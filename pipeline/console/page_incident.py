@@ -221,19 +221,14 @@ def _cell(series: Series, c: int, i: int) -> dict[str, Any]:
 
 
 def _before(series: Series, incident: IncidentLine) -> dict[str, Any]:
-    """Return the scores up to the opening, and the highest before the first evidence."""
+    """Return the scores of the last steps up to the opening."""
     opened_us, started_us = microseconds(incident["opened"]), microseconds(incident["started"])
     nothing: dict[str, Any] = {"times_us": [], "score": [], "opened_us": opened_us, "started_us": started_us}
     if opened_us is None or started_us is None:
-        return nothing | {"most": None}
+        return nothing
     least_us = opened_us - _BEFORE_STEPS * series["step_us"]
     pairs = [(t, s) for t, s in zip(series["times_us"], series["score"], strict=True) if least_us <= t <= opened_us]
-    calm = [score for t, score in pairs if t < started_us and score is not None]
-    return nothing | {
-        "times_us": [t for t, _ in pairs],
-        "score": [s for _, s in pairs],
-        "most": max(calm, default=None),
-    }
+    return nothing | {"times_us": [t for t, _ in pairs], "score": [s for _, s in pairs]}
 
 
 def _around(incident: IncidentLine, series: Series) -> str:

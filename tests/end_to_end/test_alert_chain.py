@@ -205,6 +205,7 @@ def seen_and_labelled(visitor: Visitor, daemon: Daemon, opened: AlertMessage, pi
     page.get_by_role("button", name="It was real").click()
     page.wait_for_selector("#label .verdict")
     visitor.drawn()
+    assert re.search(r"until [\d-]+T[\d:]+Z;", visitor.text("#label .hint"))  # to the second: it is for people
     label = daemon.ask(f"/api/incidents/{opened.incident_id}")["incident"]["label"]
     assert (label["kind"], label["author"]) == ("true", "kim")
     assert [(each["action"], each["who"]) for each in daemon.ask("/api/audit")["actions"]] == [("label", "kim")]
