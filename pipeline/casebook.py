@@ -132,6 +132,8 @@ class Casebook:
         self.least_tier = least_tier
         self.counts = Counts()
         self._open: dict[tuple[int, int], Incident] = {}
+        self._told_late: set[tuple[int, int]] = set()
+        """What was announced at this step though it is open for longer: that message has its news already."""
 
     def __len__(self) -> int:
         return len(self._open)
@@ -167,6 +169,8 @@ class Casebook:
         Args:
             urgent: whether even a flapping incident may say it.
         """
+        if (row, lane) in self._told_late:
+            return []
         incident = self._open[row, lane]
         _take(incident, finding)
         if not incident.announced and urgent:
@@ -224,6 +228,7 @@ class Casebook:
         """Tell of incidents that began under maintenance and still have evidence after it, and of those that a label
         kept silent when something triggers that is unlike it, or there is evidence for longer than it silences."""
         messages: list[AlertMessage] = []
+        self._told_late.clear()
         for (row, lane), incident in self._open.items():
             if incident.announced or row >= len(evidence) or not evidence[row, lane]:
                 continue
@@ -233,6 +238,7 @@ class Casebook:
                 finding = describe(row, lane, Phase.OPENED, incident, "")
                 _take(incident, finding)
                 messages += self._announce(incident, moment, finding)
+                self._told_late.add((row, lane))
         return messages
 
     def _announce(self, incident: Incident, moment: Moment, finding: Finding) -> list[AlertMessage]:

@@ -200,6 +200,14 @@ def test_late_data_that_changes_nothing_withdraws_nothing() -> None:
     assert revised(subject, 0, 60.0, unremarkable=True) == []
 
 
+def test_what_is_announced_late_is_not_said_twice_in_its_step() -> None:
+    """Protects receivers after a maintenance: one message tells of an incident that still speaks, and not a second."""
+    night = Maintenance([MaintenanceWindow((START + 1) * STEP_US, (START + 3) * STEP_US)])
+    subject = alerting(maintenance=night)
+    said = [take(subject, step, [2.0], alert=[2.0]) for step in range(2, 6)]
+    assert [phases(messages) for messages in said] == [[], [], [(Phase.OPENED, 2)], [(Phase.UPDATED, 2)]]
+
+
 STORIES = st.lists(
     st.lists(
         st.tuples(st.sampled_from([0.0, 0.4, 0.6, 1.2, 2.0]), st.booleans(), st.booleans()), min_size=3, max_size=3
