@@ -238,7 +238,8 @@ class Casebook:
                 finding = describe(row, lane, Phase.OPENED, incident, "")
                 _take(incident, finding)
                 messages += self._announce(incident, moment, finding)
-                self._told_late.add((row, lane))
+                if incident.announced:
+                    self._told_late.add((row, lane))
         return messages
 
     def _announce(self, incident: Incident, moment: Moment, finding: Finding) -> list[AlertMessage]:
