@@ -1,5 +1,5 @@
-"""What all tests share: one thread for numerics, so that results and load do not depend on the machine's cores, and
-logs that no test configures for the next one."""
+"""What all tests share: one thread for numerics, so that results and load do not depend on the machine's cores, logs
+that no test configures for the next one, and an order in which the longest files begin first."""
 
 from __future__ import annotations
 
@@ -12,6 +12,13 @@ import structlog
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+
+_LONGEST_FIRST = ("tests/end_to_end/", "tests/faults/", "tests/deploy/", "tests/browser/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files: two workers that share the suite then end at about the same time."""
+    items.sort(key=lambda item: not item.nodeid.startswith(_LONGEST_FIRST))
 
 
 @pytest.fixture(autouse=True)
