@@ -7,24 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import email.utils
-import math
 import ssl
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 
 from connectors.errors import Misconfigured, ReceiverRefused, ReceiverUnavailable
+from connectors.http_words import plain, retry_after_s, trust, why_not
 
-_LONGEST_TEXT = 300
 _MOST_BYTES = 65_536
 """Of an answer; the rest is nobody's interest."""
-_LONGEST_RETRY_AFTER_S = 3600.0
-"""A wrong header may not silence a receiver for a year."""
 _USER_AGENT = "vedette"
 
 
@@ -77,7 +71,7 @@ class HttpPoster:
         if self._url.scheme not in ("http", "https") or not self._url.host or (self._url.port or 1) > 65_535:
             raise Misconfigured(f"{shown_url(url)} is no address of the kind http://HOST:PORT/PATH")
         self._timeout_s = timeout_s
-        self._trust = _trust(ca_file) if self._url.scheme == "https" else False
+        self._trust = trust(ca_file) if self._url.scheme == "https" else False
         self._runner: asyncio.Runner | None = None
         self._client: httpx.AsyncClient | None = None
         self._task: asyncio.Task[Answer] | None = None
@@ -98,7 +92,7 @@ class HttpPoster:
         except httpx.TimeoutException:
             raise ReceiverUnavailable(f"no answer within {self._timeout_s:g} s", "timeout") from None
         except (httpx.HTTPError, httpx.StreamError, OSError, ValueError) as error:
-            raise ReceiverUnavailable(_plain(_why_not(error))) from error
+            raise ReceiverUnavailable(plain(why_not(error))) from error
         except asyncio.CancelledError:
             raise ReceiverUnavailable("given up: shutting down") from None
 
@@ -138,7 +132,7 @@ class HttpPoster:
                     if len(said) >= _MOST_BYTES:
                         break
                 text = said.decode("utf-8", "replace")
-                return Answer(response.status_code, _plain(text), _retry_after(response.headers.get("retry-after")))
+                return Answer(response.status_code, plain(text), retry_after_s(response.headers.get("retry-after")))
         finally:
             self._task = None
 
@@ -154,16 +148,6 @@ def shown_url(url: str) -> str:
     return f"{scheme}://{host}"
 
 
-def _trust(ca_file: Path | None) -> ssl.SSLContext:
-    """Return who is believed; read once, so that a file that is away later ends no delivery."""
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except OSError as error:  # SSLError is one too
-        raise Misconfigured(
-            f"ca_file {ca_file} cannot be used: {error.strerror or error}; it has to hold certificates as PEM"
-        ) from error
-
-
 def _client(trust: ssl.SSLContext | bool, timeout_s: float) -> httpx.AsyncClient:
     return httpx.AsyncClient(
         verify=trust,
@@ -172,34 +156,3 @@ def _client(trust: ssl.SSLContext | bool, timeout_s: float) -> httpx.AsyncClient
         limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=30.0),
         headers={"User-Agent": _USER_AGENT, "Accept-Encoding": "identity"},
     )
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Return the seconds that a Retry-After header asks for (RFC 9110, 10.2.3): a number, or a date."""
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            until = email.utils.parsedate_to_datetime(value)
-        except ValueError:
-            return None
-        until = until if until.tzinfo is not None else until.replace(tzinfo=UTC)
-        seconds = (until - datetime.now(UTC)).total_seconds()
-    return None if math.isnan(seconds) else min(max(seconds, 0.0), _LONGEST_RETRY_AFTER_S)
-
-
-def _why_not(error: BaseException) -> str:
-    """Return why no answer came, in words: what the error says, or its kind where it says nothing."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"its certificate is not trusted: {cause.verify_message}; ca_file names who else is"
-        cause = cause.__cause__ or cause.__context__
-    return f"cannot be reached: {str(error) or type(error).__name__}"
-
-
-def _plain(text: str) -> str:
-    shown = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in text[: 4 * _LONGEST_TEXT])
-    return " ".join(shown.split())[:_LONGEST_TEXT]
