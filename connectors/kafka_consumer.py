@@ -13,12 +13,12 @@ from typing import Any
 import structlog
 from kafka import ConsumerRebalanceListener, KafkaConsumer
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
-from kafka.errors import CommitFailedError, CorruptRecordError, RebalanceInProgressError
+from kafka.errors import CommitFailedError, CorruptRecordError, FencedInstanceIdError, RebalanceInProgressError
 from kafka.structs import MemberState, OffsetAndMetadata
 from kafka.structs import TopicPartition as KafkaPartition
 
 from connectors.base import TopicPartition
-from connectors.errors import DamagedRecords, SourceUnavailable
+from connectors.errors import DamagedRecords, Misconfigured, SourceUnavailable
 from connectors.kafka_batches import PlainRecords, RawBatch, warm_up
 from connectors.kafka_connecting import Settings, listening, opened, settings_for, translated
 from connectors.kafka_fetching import install, missing_hooks
@@ -215,6 +215,12 @@ class GroupConsumer:
                 self._rejoin(self._patience.commit_s)
                 kept = self.assignment()
                 self._commit({p: offset for p, offset in offsets.items() if p in kept})
+            except FencedInstanceIdError as error:
+                name, group = self._settings["group_instance_id"], self._settings["group_id"]
+                raise Misconfigured(
+                    f"another process has joined group {group!r} as instance {name!r}, so this one is out; give each"
+                    " replica a kafka.instance of its own"
+                ) from error
 
     def _commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         wanted = {KafkaPartition(*p): OffsetAndMetadata(offset, "", -1) for p, offset in offsets.items()}

@@ -39,6 +39,7 @@ class KafkaSource:
         topics: Sequence[str],
         group_id: str,
         *,
+        instance: str | None = None,
         raw: bool = True,
         max_records: int = 20_000,
         max_queue_bytes: int = 64 << 20,
@@ -52,6 +53,9 @@ class KafkaSource:
             bootstrap_servers: ``host:port``, several separated by commas or as a list.
             topics: what to subscribe to.
             group_id: the consumer group.
+            instance: a name of this member that outlasts its restarts (a static member): whoever comes back under it
+                within ``session_timeout_ms`` gets its partitions back, and no other member's move. None: a member that
+                leaves the group when it is closed.
             raw: whole batches (fast); off: kafka-python's records, one object each.
             max_records: about this many come from one ``poll``.
             max_queue_bytes: nothing is fetched while this much is queued, compressed as it came.
@@ -59,7 +63,8 @@ class KafkaSource:
             settings: kafka-python's own settings; they win over the ones chosen here.
             clock: monotonic seconds.
         """
-        self._consumer = GroupConsumer(bootstrap_servers, topics, group_id, raw, patience, settings or {})
+        settings = dict(settings or {}) if instance is None else {**(settings or {}), "group_instance_id": instance}
+        self._consumer = GroupConsumer(bootstrap_servers, topics, group_id, raw, patience, settings)
         self._max_records = max_records
         self._max_queue_bytes = max_queue_bytes
         self._patience = patience
@@ -114,7 +119,12 @@ class KafkaSource:
         self._drop(partition)
 
     def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Commit ``offsets``; those of partitions that were taken away meanwhile are left to their new owner."""
+        """Commit ``offsets``; those of partitions that were taken away meanwhile are left to their new owner.
+
+        Raises:
+            SourceUnavailable: if no broker takes them in time.
+            Misconfigured: if another process has joined the group as the same instance: this one is out.
+        """
         assigned = self.assignment()
         foreign = sorted(offsets.keys() - assigned)
         if foreign:
@@ -137,7 +147,7 @@ class KafkaSource:
         return False
 
     def close(self) -> None:
-        """Leave the group; nothing is committed."""
+        """Leave the group, unless as an instance of it that is to come back; nothing is committed."""
         self._consumer.close()
 
     # -- fetching

@@ -118,7 +118,9 @@ def build_daemon(
     servers = settings.pop("bootstrap_servers")
     if embedded:
         settings |= EmbeddedBroker.settings
-    source = KafkaSource(servers, list(streams), config.kafka.group, settings=settings)
+    source = KafkaSource(
+        servers, list(streams), config.kafka.group, instance=config.kafka.instance, settings=settings
+    )
     outputs = config.outputs
 
     def topic(name: str | None) -> list[Sink]:

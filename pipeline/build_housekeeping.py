@@ -157,7 +157,8 @@ def _feedback(
     servers = settings.pop("bootstrap_servers")
     if embedded:
         settings |= EmbeddedBroker.settings
-    source = KafkaSource(servers, [topic], f"{config.kafka.group}.feedback", settings=settings)
+    group = f"{config.kafka.group}.feedback"
+    source = KafkaSource(servers, [topic], group, instance=config.kafka.instance, settings=settings)
     return FeedbackTopic(source, store, metrics, changed=labels.refresh)
 
 
