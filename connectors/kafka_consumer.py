@@ -6,7 +6,7 @@ What kafka-python 3.0 does badly is dealt with here; ``KafkaSource`` above it kn
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from connectors.kafka_batches import PlainRecords, RawBatch, warm_up
 from connectors.kafka_connecting import Settings, listening, opened, settings_for, translated
 from connectors.kafka_fetching import install, missing_hooks
 from connectors.kafka_joining import keep_joins
+from connectors.kafka_resetting import Jump, Resets
 
 log = structlog.get_logger(__name__)
 
@@ -104,7 +105,9 @@ class GroupConsumer:
         raw: bool,
         patience: Patience,
         settings: Settings,
+        jumped: Callable[[Jump], None] = lambda jump: None,
     ) -> None:
+        self._jumped = jumped
         self._servers = bootstrap_servers
         self._topics = list(topics)
         self._raw = raw
@@ -114,6 +117,7 @@ class GroupConsumer:
         wanted = settings_for(KafkaConsumer, settings)
         self._settings = {**CHOSEN_SETTINGS, "group_id": group_id, **wanted, **REQUIRED_SETTINGS}
         self._rebalances = _RebalanceLog()
+        self._resets: Resets | None = None
         self._consumer: Any = None
 
     def connected(self) -> Any:
@@ -124,6 +128,7 @@ class GroupConsumer:
             consumer = opened(KafkaConsumer, self._servers, self._patience.connect_s, SourceUnavailable, self._settings)
             self._raw_comes = self._install(consumer)
             keep_joins(consumer)
+            self._resets = Resets(consumer)
             consumer.subscribe(topics=self._topics, listener=self._rebalances)
             self._consumer = consumer
         return self._consumer
@@ -157,12 +162,21 @@ class GroupConsumer:
                 raise DamagedRecords(str(error)) from error
             raise
         found = {TopicPartition(*p): items for p, items in fetched.items()}
-        return found if self._raw_comes else {p: [PlainRecords(p, items)] for p, items in found.items()}
+        if not self._raw_comes:
+            found = {p: [PlainRecords(p, items)] for p, items in found.items()}
+        if self._resets is not None:
+            for jump in self._resets.take(found, self.position):
+                self._jumped(jump)
+        return found
 
     def take_changes(self) -> list[Change]:
         """Return the rebalances since the last call, in their order."""
         changes = self._rebalances.changes
-        return [changes.popleft() for _ in range(len(changes))]
+        taken = [changes.popleft() for _ in range(len(changes))]
+        if self._resets is not None:
+            for partition in (partition for revoked, _ in taken for partition in revoked):
+                self._resets.forget(partition)
+        return taken
 
     def assignment(self) -> set[TopicPartition]:
         """Return the partitions that are ours now."""
@@ -236,6 +250,8 @@ class GroupConsumer:
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """Fetch ``partition`` from ``offset`` on. ValueError when it is not assigned."""
         self.connected().seek(KafkaPartition(*partition), offset)
+        if self._resets is not None:
+            self._resets.forget(partition)
 
     def give_up(self) -> None:
         """Drop the connection. To those who listen its partitions are revoked; the next call joins the group anew."""

@@ -13,6 +13,7 @@ from connectors.kafka_batches import Columns, DamagedBatch, PlainRecords, RawBat
 from connectors.kafka_connecting import Settings
 from connectors.kafka_consumer import GroupConsumer, Patience
 from connectors.kafka_progress import ProgressWatch
+from connectors.kafka_resetting import Jump
 from connectors.partition_queues import PartitionQueues
 
 log = structlog.get_logger(__name__)
@@ -46,6 +47,7 @@ class KafkaSource:
         patience: Patience = PATIENT,
         settings: Settings | None = None,
         clock: Callable[[], float] = time.monotonic,
+        skipped: Callable[[TopicPartition, int], None] = lambda partition, records: None,
     ) -> None:
         """Prepare.
 
@@ -62,13 +64,15 @@ class KafkaSource:
             patience: time-outs.
             settings: kafka-python's own settings; they win over the ones chosen here.
             clock: monotonic seconds.
+            skipped: told, within ``poll``, how many records of a partition were gone before they could be read.
         """
         settings = dict(settings or {}) if instance is None else {**(settings or {}), "group_instance_id": instance}
-        self._consumer = GroupConsumer(bootstrap_servers, topics, group_id, raw, patience, settings)
+        self._consumer = GroupConsumer(bootstrap_servers, topics, group_id, raw, patience, settings, self._jumped)
         self._max_records = max_records
         self._max_queue_bytes = max_queue_bytes
         self._patience = patience
         self._clock = clock
+        self._skipped = skipped
         self._callback: RebalanceCallback = lambda revoked, assigned: None
         self._queues: PartitionQueues[RawBatch | PlainRecords] = PartitionQueues()
         self._empty_since: dict[TopicPartition, float] = {}
@@ -174,6 +178,21 @@ class KafkaSource:
         for revoked, new in changes:
             log.info("partitions changed", revoked=len(revoked), assigned=len(new))
             self._callback(revoked, new)
+
+    def _jumped(self, jump: Jump) -> None:
+        """Say that a partition goes on elsewhere than it was to."""
+        (topic, partition), lost = jump.partition, jump.lost
+        if lost:
+            log.warning(
+                "records were gone before they were read: reading is slower than the topic's retention",
+                topic=topic, partition=partition, records=lost, offset=jump.wanted, goes_on_at=jump.found,
+            )  # fmt: skip
+            self._skipped(jump.partition, lost)
+        else:
+            log.warning(
+                "the topic ends before what was read already: it was made anew, or has lost its newest records",
+                topic=topic, partition=partition, offset=jump.wanted, goes_on_at=jump.found,
+            )  # fmt: skip
 
     def _drop(self, partition: TopicPartition) -> None:
         """Forget what is known of ``partition``: whatever lies where it goes on is waited for anew."""

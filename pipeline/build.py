@@ -119,8 +119,9 @@ def build_daemon(
     if embedded:
         settings |= EmbeddedBroker.settings
     source = KafkaSource(
-        servers, list(streams), config.kafka.group, instance=config.kafka.instance, settings=settings
-    )
+        servers, list(streams), config.kafka.group, instance=config.kafka.instance, settings=settings,
+        skipped=metrics.skipped,
+    )  # fmt: skip
     outputs = config.outputs
 
     def topic(name: str | None) -> list[Sink]:

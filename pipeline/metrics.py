@@ -84,6 +84,9 @@ class Metrics:
 
     def _register_readings(self) -> None:
         self._records = self._counter("records_consumed", "Records read from a topic.", "topic", "partition")
+        self._skipped = self._counter(
+            "records_skipped", "Records that retention removed before they were read.", "topic", "partition"
+        )
         self._readings = self._counter("readings", "Readings taken in.", "stream")
         self._late = self._counter("readings_late", "Readings that came after their step could be revised.", "stream")
         self._refused = self._counter("dead_letters", "Records and readings refused, by reason.", "stream", "reason")
@@ -146,6 +149,10 @@ class Metrics:
         self._readings_seen += len(readings.slot)
         for rejected in (batch.rejected, readings.rejected):
             self.refused(stream, rejected)
+
+    def skipped(self, partition: TopicPartition, records: int) -> None:
+        """Records were gone before they could be read."""
+        self._skipped.labels(partition.topic, str(partition.partition)).inc(records)
 
     def refused(self, stream: str, rejected: Sequence[Rejected]) -> None:
         """Records or readings were refused."""
@@ -235,6 +242,8 @@ class Metrics:
             for metric in (self._lag, self._records):
                 with suppress(KeyError):  # a partition that brought nothing has no series
                     metric.remove(gone.topic, str(gone.partition))
+        for partition in assigned:
+            self._skipped.labels(partition.topic, str(partition.partition))  # 0, so that the first loss is an increase
         self._assigned = set(assigned)
         self._partitions.set(len(assigned))
         self._rebalances.inc()

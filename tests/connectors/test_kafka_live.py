@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from kafka import KafkaConsumer, KafkaProducer
+from kafka.admin import KafkaAdminClient
 from kafka.structs import TopicPartition as KafkaPartition
 from structlog.testing import capture_logs
 
@@ -16,6 +17,7 @@ from connectors.base import RecordBlock, TopicPartition
 from connectors.errors import DamagedRecords, SinkUnavailable, SourceUnavailable
 from connectors.kafka_batches import DamagedBatch
 from connectors.kafka_consumer import Patience
+from connectors.kafka_load import fill
 from connectors.kafka_local import LocalKafka
 from connectors.kafka_sink import KafkaSink
 from connectors.kafka_source import KafkaSource
@@ -287,3 +289,30 @@ def _flip(partition: Path, value: bytes) -> None:
     data = bytearray(segment.read_bytes())
     data[data.index(value)] ^= 1
     segment.write_bytes(data)
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_records_that_retention_removed_are_told(real_kafka: LocalKafka, raw: bool) -> None:
+    """Protects who believes that all was read: what was gone before is in the log and in the count, by partition."""
+    topic, group = fresh("retained"), fresh("group")
+    ensure_topics(real_kafka.bootstrap_servers, {topic: 2})
+    values = [(b"k", b"%d" % i, i % 2) for i in range(40)]
+    fill(real_kafka.bootstrap_servers, topic, values)
+    early = source(real_kafka, topic, group)
+    drain(early, 40)
+    early.commit({TopicPartition(topic, 0): 5, TopicPartition(topic, 1): 20})
+    early.close()
+    admin = KafkaAdminClient(bootstrap_servers=real_kafka.bootstrap_servers)
+    admin.delete_records({KafkaPartition(topic, 0): 12, KafkaPartition(topic, 1): 7})
+    admin.close()
+    told: list[tuple[TopicPartition, int]] = []
+    late = source(real_kafka, topic, group, raw=raw, skipped=lambda *lost: told.append(lost))
+    with capture_logs() as logs:
+        (block,) = drain(late, 8)
+    assert block.offsets.tolist() == list(range(12, 20))
+    assert told == [(TopicPartition(topic, 0), 7)]
+    (warning,) = (entry for entry in logs if entry["log_level"] == "warning")
+    assert {name: warning[name] for name in ("topic", "partition", "records", "offset", "goes_on_at")} == {
+        "topic": topic, "partition": 0, "records": 7, "offset": 5, "goes_on_at": 12,
+    }  # fmt: skip
+    late.close()
