@@ -81,10 +81,17 @@ class Outbox:
         return got
 
     def hold(self, queues: Sequence[str], incidents: Sequence[str]) -> None:
-        """Take note that of all open incidents only these are this process's own now: ``held_open`` gives no others."""
+        """Take note that of all open incidents only these are this process's own now: ``held_open`` gives no others.
+
+        But those that have ended here, of which the receiver has not heard yet: they are held until it has.
+        """
         with self._writing() as db:
             for queue in queues:
-                db.execute("UPDATE incident SET held = 0 WHERE queue = ? AND told_open", (queue,))
+                db.execute(
+                    "UPDATE incident SET held = 0 WHERE queue = ? AND told_open AND NOT EXISTS (SELECT 1 FROM message m"
+                    " WHERE m.queue = incident.queue AND m.incident = incident.incident AND m.ends)",
+                    (queue,),
+                )
                 db.executemany(
                     "UPDATE incident SET held = 1 WHERE queue = ? AND incident = ?",
                     [(queue, incident) for incident in incidents],

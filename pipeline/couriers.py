@@ -161,7 +161,8 @@ class AlertmanagerCourier(_Courier):
     """Tells one Alertmanager of incidents, and again and again of those that are open, since it forgets them otherwise.
 
     An end follows its beginning after ``linger_s`` at the earliest: Alertmanager notifies nobody of what ended before
-    its group_wait was over, and after an outage both would come at once.
+    its group_wait was over, and after an outage both would come at once. One that was away may have forgotten the
+    beginning, so the time counts from when it was told again.
     """
 
     most = 200
@@ -190,6 +191,8 @@ class AlertmanagerCourier(_Courier):
         self._linger_us = round(linger_s * 1e6)
         self._monotonic = monotonic
         self._repeat_at_s = monotonic() + settle_s
+        self._knows_us = now_us()  # since when it knows what is open, at the earliest
+        self._may_have_forgotten = True
 
     def carry(self, messages: Sequence[Waiting]) -> int:
         """Tell of them; see ``Courier``."""
@@ -199,9 +202,11 @@ class AlertmanagerCourier(_Courier):
         carried: list[Waiting] = []
         for message in messages:
             before = told.get(message.incident)
-            if message.ends and before is not None and before.open and now_us < before.since_us + self._linger_us:
-                self._outbox.put_off(message, before.since_us + self._linger_us, failed=False)
-                continue
+            if message.ends and before is not None and before.open:
+                until_us = max(before.since_us, self._knows_us) + self._linger_us
+                if now_us < until_us:
+                    self._outbox.put_off(message, until_us, failed=False)
+                    continue
             try:
                 alerts += self._alerts(message, before, now_us)
             except ValueError as error:
@@ -272,6 +277,8 @@ class AlertmanagerCourier(_Courier):
                     log.error("an Alertmanager refuses an alert", incident=page[place].incident, error=why)
                     self._outbox.end(self._instance.queue, page[place].incident)
             self._metrics.repeated(self._instance.receiver, self._instance.name, len(page))
+        if self._may_have_forgotten:
+            self._may_have_forgotten, self._knows_us = False, self._now_us()
         return bool(after)
 
     def _post(self, alerts: Sequence[Alert]) -> None:
@@ -280,6 +287,7 @@ class AlertmanagerCourier(_Courier):
             self._alertmanager.post(alerts)
         except ReceiverUnavailable:
             self._repeat_at_s = self._monotonic()
+            self._may_have_forgotten = True
             raise
 
 

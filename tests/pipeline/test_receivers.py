@@ -9,22 +9,27 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from connectors.errors import OutboxUnavailable
+from connectors.alertmanager import Alertmanager
+from connectors.errors import OutboxUnavailable, ReceiverUnavailable
+from connectors.outbox import Outbox
 from connectors.outbox_rows import Entry
 from connectors.webhook import verify
-from pipeline.delivering import ReceiverStatus
-from pipeline.incident import AlertMessage, Incident, Phase, Severity, Tier, decode
+from pipeline.alertmanager_alerts import AlertWriter
+from pipeline.couriers import AlertmanagerCourier
+from pipeline.delivering import Instance, ReceiverStatus
+from pipeline.incident import AlertMessage, Incident, Phase, Severity, Tier, decode, encode
 from pipeline.receivers import Receivers
 from tests.alertmanager_server import AlertmanagerServer
 from tests.alertmanager_server import alertmanager as alertmanager  # a fixture
 from tests.http_receiver import HttpReceiver, Reply, Request, free_port
 from tests.http_receiver import receiver as receiver  # a fixture
 from tests.pipeline.alert_parts import START_US, id_of, message
-from tests.pipeline.receiver_parts import Desk, wait_until
+from tests.pipeline.receiver_parts import Desk, Numbers, wait_until
 
 Open = Callable[[Desk], Receivers]
 
@@ -278,6 +283,55 @@ def test_an_outage_in_the_middle_loses_nothing(tmp_path: Path, alertmanager: Ale
     wait_until(lambda: all(status.waiting == 0 for status in receivers.status()))
     assert {each["labels"]["entity"] for each in alertmanager.alerts()} == {"station-1", "station-3"}
     other.close()
+
+
+def test_an_end_lingers_after_the_beginning_is_told_again(tmp_path: Path, receiver: HttpReceiver) -> None:
+    """Protects ends from coming with the beginning that an Alertmanager had forgotten: it would notify of neither."""
+    now_us, instance = [START_US], Instance("ops", "am", "alertmanager", "ops")
+    alertmanager, writer = Alertmanager(receiver.url, 10.0), AlertWriter("http://console", 300_000_000)
+    with closing(Outbox(tmp_path / "outbox.db")) as outbox, closing(
+        AlertmanagerCourier(
+            instance, outbox, Numbers().metrics, alertmanager, writer, settle_s=0.0, now_us=lambda: now_us[0]
+        )
+    ) as courier:
+
+        def carried() -> int:
+            return courier.carry(outbox.due("ops", now_us[0], 9))
+
+        outbox.add([Entry("ops", id_of(0), 0, False, encode(message(0)))], now_us[0])
+        assert carried() == 1
+        now_us[0] += 3_600_000_000
+        outbox.add([Entry("ops", id_of(0), 1, True, encode(end(0)))], now_us[0])
+        receiver.answer = lambda request: Reply(503)
+        with pytest.raises(ReceiverUnavailable):
+            carried()
+        receiver.answer = lambda request: Reply()
+        assert courier.attend()
+        assert carried() == 0
+        now_us[0] += 35_000_000
+        assert carried() == 1
+
+
+def test_an_end_is_heard_of_though_both_sides_were_started_anew(
+    tmp_path: Path, alertmanager: AlertmanagerServer, opened: Open
+) -> None:
+    """Protects whoever was woken: after a crash Alertmanager tells only of the end of what it has seen fire."""
+    desk = Desk(tmp_path)
+    desk.alertmanager(alertmanager.url)
+    receivers = opened(desk)
+    receivers.add([message(0)])
+    alertmanager.people.wait_until(lambda: ("firing", "station-0") in alertmanager.notified())
+    alertmanager.stop()
+    receivers.add([end(0)])
+    receivers.close()
+    again = Desk(tmp_path)
+    again.alertmanager(alertmanager.url, linger_s=0.5)
+    receivers = opened(again)
+    receivers.hold([])  # nothing is open here, as the checkpoint says
+    wait_until(lambda: receivers.status()[0].failing_since_us is not None)
+    alertmanager.start()
+    alertmanager.people.wait_until(lambda: ("resolved", "station-0") in alertmanager.notified())
+    wait_until(lambda: receivers.status()[0].waiting == 0 and alertmanager.alerts() == [])
 
 
 def test_firing_alerts_are_told_again_after_a_restart(
