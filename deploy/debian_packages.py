@@ -35,7 +35,12 @@ SHIMS: Mapping[str, str] = {"chromium": "usr/lib/chromium/chromium"}
 """Programs whose entry in usr/bin is a script that looks for the rest at the system's own places."""
 POLICY = Path("/usr/sbin/policy-rc.d")
 POLICY_TEXT = "#!/bin/sh\n# Written by deploy/debian_packages.py while it installs: no service is to start.\nexit 101\n"
-QUICK_TO_GIVE_UP = ("-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=20", "-o", "Acquire::https::Timeout=20")
+QUICK_TO_GIVE_UP = (
+    *("-o", "Acquire::Retries=1"),
+    *("-o", "Acquire::http::Timeout=20"),
+    *("-o", "Acquire::https::Timeout=20"),
+    *("-o", "DPkg::Lock::Timeout=120"),  # somebody else may be installing
+)
 LIMIT_S = 900.0
 WRAPPER = """\
 #!/bin/sh
@@ -59,7 +64,7 @@ FONTS = """\
 
 
 class CannotBeHad(Exception):
-    """A package cannot be installed here; the text says why, in one line."""
+    """Nothing can be installed here; the text says why, in one line."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,12 +77,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     missing = [package for package in args.packages if not programs_there(package)]
     if not missing:
         return 0
-    try:
-        _fetch(missing)
-    except CannotBeHad as error:
-        _say(f"{', '.join(missing)} cannot be had: {error}; whatever needs them is skipped")
-        return 0 if args.optional else 1
-    return 0
+    troubles = _fetch(missing)
+    for package, why in troubles.items():
+        _say(f"{package} cannot be had: {why}; whatever needs it is skipped")
+    return 1 if troubles and not args.optional else 0
 
 
 def programs_there(package: str) -> bool:
@@ -91,25 +94,25 @@ def _program(name: str) -> str | None:
     return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), *beyond, str(FOLDER / "bin")]))
 
 
-def _fetch(packages: Sequence[str]) -> None:
-    """Install or unpack the packages, and check that their programs are there."""
+def _fetch(packages: Sequence[str]) -> dict[str, str]:
+    """Install or unpack the packages; return why those that are still missing cannot be had, in a line each."""
     if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
-        raise CannotBeHad("this is no Debian (there is no apt-get)")
-    if os.geteuid() == 0:
-        _install(packages)
-    else:
-        _unpack(packages)
-    lacking = [package for package in packages if not programs_there(package)]
-    if lacking:
-        raise CannotBeHad(f"apt-get is done, but the programs of {', '.join(lacking)} are not there")
+        return dict.fromkeys(packages, "this is no Debian (there is no apt-get)")
+    try:
+        troubles = _install(packages) if os.geteuid() == 0 else _unpack(packages)
+    except CannotBeHad as error:
+        return dict.fromkeys(packages, str(error))
+    done = "apt-get is content, but the program is not there"
+    return {package: troubles.get(package, done) for package in packages if not programs_there(package)}
 
 
 # ---- for root ----
 
 
-def _install(packages: Sequence[str]) -> None:
+def _install(packages: Sequence[str]) -> dict[str, str]:
+    """Install the packages; return what was in the way of those that could not be."""
     _say(f"installing {', '.join(packages)} from Debian")
-    updated = False
+    updated, troubles = False, {}
     with _no_service_starts():
         for package in packages:
             # One after the other: one that cannot be had does not take the others with it.
@@ -121,7 +124,8 @@ def _install(packages: Sequence[str]) -> None:
                 _run(["apt-get", *QUICK_TO_GIVE_UP, "update"])
                 trouble = _run(install)
             if trouble is not None:
-                _say(f"{package} cannot be had: {trouble}")
+                troubles[package] = trouble
+    return troubles
 
 
 @contextmanager
@@ -141,8 +145,11 @@ def _no_service_starts() -> Iterator[None]:
 # ---- for anybody else ----
 
 
-def _unpack(packages: Sequence[str]) -> None:
-    """Unpack the packages, and what they need and the system lacks, into the folder; write their wrappers."""
+def _unpack(packages: Sequence[str]) -> dict[str, str]:
+    """Unpack the packages, and what they need and the system lacks, into the folder; write their wrappers.
+
+    Returns what was in the way of those that could not be.
+    """
     _say(f"unpacking {', '.join(packages)} from Debian into {FOLDER}; nothing else is changed")
     lists, archives, root = FOLDER / "apt" / "lists", FOLDER / "apt" / "archives", FOLDER / "root"
     for folder in (lists / "partial", archives / "partial", root, FOLDER / "bin"):
@@ -151,10 +158,11 @@ def _unpack(packages: Sequence[str]) -> None:
     # Caches of its own as well; dpkg's status stays the system's, for it says what is there already.
     apt += ["-o", f"Dir::Cache={FOLDER / 'apt'}", "-o", f"Dir::Cache::archives={archives}"]
     _require([*apt, "update"])
+    troubles = {}
     for package in packages:
         trouble = _run([*apt, "install", "-y", "--download-only", "--no-install-recommends", package])
         if trouble is not None:
-            _say(f"{package} cannot be had: {trouble}")
+            troubles[package] = trouble
             continue
         for archive in sorted(archives.glob("*.deb")):
             _require(["dpkg", "-x", str(archive), str(root)])
@@ -164,6 +172,7 @@ def _unpack(packages: Sequence[str]) -> None:
         shutil.rmtree(nobody_reads, ignore_errors=True)
     for package in packages:
         _write_wrappers(root, PROGRAMS.get(package, (package,)))
+    return troubles
 
 
 def _write_wrappers(root: Path, names: Sequence[str]) -> None:
