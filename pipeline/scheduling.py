@@ -16,18 +16,20 @@ from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
 import structlog
-from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MISSED
-from apscheduler.executors.pool import ThreadPoolExecutor
-from apscheduler.jobstores.memory import MemoryJobStore
-from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.triggers.base import BaseTrigger
-from apscheduler.triggers.cron import CronTrigger
-from apscheduler.triggers.interval import IntervalTrigger
 
 from pipeline.job_record import JobReason
 from pipeline.job_request import Answer
 from pipeline.metrics_models import ModelMetrics
 from pipeline.pending_drifts import PendingDrifts
+from pipeline.scheduling_clock import SchedulerClock
+from pipeline.scheduling_triggers import (
+    CATCH_UP_JITTER_S,
+    LEAST_INTERVAL_S,
+    every,
+    first_run,
+    period_s,
+    trigger_of,
+)
 from pipeline.training_due import (
     StreamSchedule,
     first_due_us,
@@ -37,12 +39,9 @@ from pipeline.training_due import (
 )
 from pipeline.training_jobs import TrainingJobs
 from pipeline.training_status import Drift, stream_status
-from pipeline.weekdays import weekday_names
 
 log = structlog.get_logger("vedette.scheduling")
 
-_CATCH_UP_JITTER_S = 60.0  # what was missed while no daemon ran happens within a minute of the start
-_LEAST_INTERVAL_S = 1.0  # APScheduler makes 1 s of 0 without a word
 _WATCHDOG_EVERY_S = 5.0
 _TRY_AGAIN_S = 60.0
 """After a job that answers a drift could not be started."""
@@ -115,7 +114,7 @@ class Scheduling:
         self._chores = tuple(chores)
         intervals = {"tend_every_s": tend_every_s, "look_every_s": look_every_s} | {c.name: c.every_s for c in chores}
         for name, seconds in intervals.items():
-            if seconds < _LEAST_INTERVAL_S:
+            if seconds < LEAST_INTERVAL_S:
                 raise ValueError(f"{name} is {seconds}; the scheduler turns at most every second")
         self._jobs = jobs
         self._registry = registry
@@ -137,7 +136,7 @@ class Scheduling:
         self._ticked_s = monotonic()
         self._said_stalled = False
         self._closing = threading.Event()
-        self._scheduler: Any = None
+        self._clock: SchedulerClock | None = None
         self._watchdog: threading.Thread | None = None
 
     # ---- life ----
@@ -146,37 +145,29 @@ class Scheduling:
         """Begin to turn, in threads of its own."""
         self._guarded("read the jobs", self._jobs.look)
         self._guarded("read the drifts that wait", self._load_drifts)
-        scheduler = BackgroundScheduler(
-            jobstores={"default": MemoryJobStore()},
-            # One thread each: a registry that hangs does not keep jobs from being looked after, nor the other way.
-            executors={name: ThreadPoolExecutor(1) for name in ("default", "looking", "chores")},
-            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},  # late, once, never twice
-            timezone=UTC,
-            jobstore_retry_interval=10.0,
-            daemon=True,
-        )
-        scheduler.add_listener(self._heard, EVENT_JOB_ERROR | EVENT_JOB_MISSED)
+        # One thread each: a registry that hangs does not keep jobs from being looked after, nor the other way.
+        clock = SchedulerClock(("default", "looking", "chores"))
         now = self._now()
-        self._add(scheduler, "tend", self.tend, _interval(self._tend_every_s, now), "default", now)
-        self._add(scheduler, "look", self.look, _interval(self._look_every_s, now), "looking", now)
+        clock.add("tend", self.tend, every(self._tend_every_s, now), "default", now)
+        clock.add("look", self.look, every(self._look_every_s, now), "looking", now)
         for name, trigger in self._triggers.items():
             if trigger is not None:
                 first = self._first_run(name, trigger, now)
-                self._add(scheduler, f"retrain {name}", self._retrain, trigger, "looking", first, name)
+                clock.add(f"retrain {name}", self._retrain, trigger, "looking", first, name)
         for chore in self._chores:
-            soon = now + timedelta(seconds=min(chore.every_s, _CATCH_UP_JITTER_S))
-            self._add(scheduler, chore.name, self._do, _interval(chore.every_s, soon), "chores", soon, chore)
+            soon = now + timedelta(seconds=min(chore.every_s, CATCH_UP_JITTER_S))
+            clock.add(chore.name, self._do, every(chore.every_s, soon), "chores", soon, chore)
         self._ticked_s = self._monotonic()
-        self._scheduler = scheduler
-        scheduler.start()
+        self._clock = clock
+        clock.start()
         self._watchdog = threading.Thread(target=self._watch, name="vedette-watchdog", daemon=True)
         self._watchdog.start()
 
     def close(self) -> None:
         """Stop turning. Running jobs go on: the next daemon finds them. Waits for nothing that may hang."""
         self._closing.set()
-        if self._scheduler is not None:
-            self._scheduler.shutdown(wait=False)
+        if self._clock is not None:
+            self._clock.stop()
         if self._watchdog is not None:
             self._watchdog.join(1.0)
 
@@ -319,11 +310,8 @@ class Scheduling:
         last_us, schedule = last_training_us(self._jobs.records(stream)), self._schedules[stream]
         if last_us is None:
             return False
-        period_s = schedule.every_s
-        if schedule.cron is not None:
-            next_run = self._triggers[stream].get_next_fire_time(self._now(), self._now())
-            period_s = None if next_run is None else (next_run - self._now()).total_seconds()
-        return period_s is not None and (self._now_us() - last_us) / 1e6 < 0.5 * period_s
+        usual_s = period_s(schedule, self._triggers[stream], self._now())
+        return usual_s is not None and (self._now_us() - last_us) / 1e6 < 0.5 * usual_s
 
     def _load_drifts(self) -> None:
         for stream, drift in self._kept.load(self._schedules).items():
@@ -368,38 +356,14 @@ class Scheduling:
             log.warning("training job not started", stream=stream, reason=str(reason), because=answer.reason)
         return answer
 
-    # ---- inner: APScheduler ----
-
-    def _add(
-        self, scheduler: Any, name: str, run: Callable[..., None], trigger: Any, executor: str, first: datetime,
-        *arguments: object,
-    ) -> None:  # fmt: skip
-        scheduler.add_job(
-            run, trigger, args=arguments, id=name, name=name, executor=executor, next_run_time=first,
-            coalesce=True, max_instances=1, misfire_grace_time=None,
-        )  # fmt: skip
+    # ---- inner ----
 
     def _first_run(self, stream: str, trigger: Any, now: datetime) -> datetime:
-        """Return when a stream's schedule first runs: when its last start says so, soon if that was missed."""
-        schedule, last_us = self._schedules[stream], last_training_us(self._jobs.records(stream))
-        last = None if last_us is None else datetime.fromtimestamp(last_us / 1e6, UTC)
-        if schedule.cron is not None:
-            due = trigger.get_next_fire_time(None, now if last is None else min(last, now))
-        else:
-            due = now if last is None else last + timedelta(seconds=schedule.every_s or 0.0)
-        if due > now:
-            return due
-        return now + timedelta(seconds=self._random.uniform(0.0, min(schedule.jitter_s, _CATCH_UP_JITTER_S)))
+        last_us = last_training_us(self._jobs.records(stream))
+        return first_run(self._schedules[stream], trigger, last_us, now, self._random)
 
     def _next_run_us(self, stream: str) -> int | None:
-        job = None if self._scheduler is None else self._scheduler.get_job(f"retrain {stream}")
-        if job is None or job.next_run_time is None:
-            return None
-        return round(job.next_run_time.timestamp() * 1e6)
-
-    def _heard(self, event: Any) -> None:
-        """Log what APScheduler says went wrong."""
-        log.error("a scheduled call failed", call=event.job_id, error=str(getattr(event, "exception", "missed")))
+        return None if self._clock is None else self._clock.next_run_us(f"retrain {stream}")
 
     def _guarded(self, what: str, run: Callable[..., object], *arguments: Any) -> None:
         """Call ``run``; whatever it raises is logged and ends here, so that one stream's trouble is not another's."""
@@ -414,51 +378,3 @@ class Scheduling:
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._now_us() / 1e6, UTC)
-
-
-class Onward(BaseTrigger):
-    """Another trigger's times, without those that have passed.
-
-    APScheduler lists every missed time before it coalesces them: a machine whose clock jumps from 1970 to now would
-    list each second of it, and run out of memory.
-    """
-
-    def __init__(self, trigger: Any) -> None:
-        """Take the times of ``trigger``."""
-        self._trigger = trigger
-
-    def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime | None:
-        """Return the next time after ``previous``, and after ``now`` if there was one before; None: never."""
-        after = None if previous is None else max(previous, now)
-        at: datetime | None = self._trigger.get_next_fire_time(after, now)
-        return at
-
-
-def trigger_of(schedule: StreamSchedule) -> Any:
-    """Return APScheduler's trigger of a schedule, every option set; None if nothing is scheduled.
-
-    Raises:
-        ValueError: if the cron expression is none or can never be, or the interval is shorter than a second.
-    """
-    jitter = schedule.jitter_s or None
-    if schedule.cron is None:
-        if schedule.every_s is None:
-            return None
-        if schedule.every_s < _LEAST_INTERVAL_S:
-            raise ValueError(f"stream {schedule.name!r}: retraining every {schedule.every_s} s; 1 s is the least")
-        return Onward(IntervalTrigger(seconds=schedule.every_s, timezone=UTC, jitter=jitter))
-    try:
-        minute, hour, day, month, weekday = schedule.cron.split()
-        trigger = CronTrigger(
-            minute=minute, hour=hour, day=day, month=month, day_of_week=weekday_names(weekday), second=0,
-            timezone=UTC, jitter=jitter,
-        )  # fmt: skip
-        if trigger.get_next_fire_time(None, datetime(2024, 1, 1, tzinfo=UTC)) is None:
-            raise ValueError("there is no such day")
-    except ValueError as error:
-        raise ValueError(f"stream {schedule.name!r}: retrain.cron {schedule.cron!r}: {error}") from None
-    return Onward(trigger)
-
-
-def _interval(seconds: float, start: datetime) -> Any:
-    return Onward(IntervalTrigger(seconds=seconds, start_date=start, timezone=UTC, jitter=None))

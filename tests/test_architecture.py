@@ -21,7 +21,7 @@ FENCES = {
     "confluent_kafka": ("connectors/kafka_*.py",),
     "torch": ("models/*.py",),
     "river": ("models/*.py",),
-    "apscheduler": ("pipeline/scheduling.py",),
+    "apscheduler": ("pipeline/scheduling_clock.py", "pipeline/scheduling_triggers.py"),
     "prometheus_client": ("pipeline/metrics*.py", "pipeline/health.py"),
     "sqlalchemy": ("connectors/alert_store*.py", "connectors/migrations/*.py", "connectors/migrations/versions/*.py"),
     "alembic": ("connectors/alert_store*.py", "connectors/migrations/*.py", "connectors/migrations/versions/*.py"),

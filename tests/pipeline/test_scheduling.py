@@ -13,7 +13,9 @@ from structlog.testing import capture_logs
 
 from pipeline.job_record import JobFolder, JobPhase, JobReason, JobRecord, job_folders
 from pipeline.pending_drifts import PendingDrifts
-from pipeline.scheduling import Chore, Scheduling, trigger_of
+from pipeline.scheduling import Chore, Scheduling
+from pipeline.scheduling_clock import heard
+from pipeline.scheduling_triggers import trigger_of
 from pipeline.training_due import StreamSchedule, first_due_us
 from pipeline.weekdays import weekday_names
 from tests.pipeline.job_parts import NOW_US, Workshop, kill, phase_of
@@ -467,8 +469,8 @@ def test_it_turns_in_threads_of_its_own_until_closed(workshop: Workshop) -> None
 
 
 def _calls(scheduling: Scheduling) -> list[Any]:
-    calls: list[Any] = scheduling._scheduler.get_jobs()
-    return calls
+    assert scheduling._clock is not None
+    return scheduling._clock.calls()
 
 
 def test_chores_are_done_beside_it_and_may_fail(workshop: Workshop) -> None:
@@ -499,14 +501,14 @@ def test_chores_are_done_beside_it_and_may_fail(workshop: Workshop) -> None:
         Scheduling([], workshop.jobs, Pointers(), workshop.metrics.models, chores=[Chore("tidy", 0.0, tidy)])
 
 
-def test_what_apscheduler_reports_is_logged(workshop: Workshop) -> None:
+def test_what_apscheduler_reports_is_logged() -> None:
     """Protects from a call that fails unseen in a library's own logger."""
 
     class Event:
         job_id, exception = "tend", RuntimeError("no more threads")
 
     with capture_logs() as logs:
-        Office(workshop).scheduling._heard(Event())
+        heard(Event())
     assert logs == [
         {"event": "a scheduled call failed", "call": "tend", "error": "no more threads", "log_level": "error"}
     ]
