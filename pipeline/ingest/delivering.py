@@ -21,8 +21,9 @@ log = structlog.get_logger("vedette.ingest")
 
 _QUEUED_BYTES = 32 * 1_048_576
 _BATCH_BYTES = 4 * 1_048_576
-_RETRY_FIRST_S = 1.0
-_RETRY_MOST_S = 15.0
+_RETRY_MOST = 15
+_FULL_RETRY = 5
+"""Sources that found no room are to wait for so many retries of Kafka."""
 _IDLE_S = 0.5
 _SAY_AGAIN_S = 60.0
 
@@ -51,6 +52,7 @@ class Delivering:
         spool: on the disk.
         metrics: where to count.
         ticked: called at every turn.
+        retry_s: how long Kafka is left alone after a first failure; up to 15 times as long after further ones.
         monotonic: the clock for waiting.
     """
 
@@ -61,6 +63,7 @@ class Delivering:
         metrics: IngestMetrics,
         *,
         ticked: Callable[[], None] = lambda: None,
+        retry_s: float = 1.0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._delivery = delivery
@@ -73,7 +76,8 @@ class Delivering:
         self._turn = threading.Condition()
         self._closing = False
         self._away: str | None = None
-        self._backoff_s = _RETRY_FIRST_S
+        self._retry_s = retry_s
+        self._backoff_s = retry_s
         self._retry_at_s = 0.0
         self._full_said_s = -_SAY_AGAIN_S
         self._cursors_lock = threading.Lock()
@@ -107,10 +111,13 @@ class Delivering:
             if self._closing:
                 raise Stopping
             if self._queued_bytes and self._queued_bytes + size > _QUEUED_BYTES:
-                raise SpoolFull("more readings wait to be delivered than memory may hold", retry_after_s=1.0)
-            if self._spooling() and self._spool.bytes + self._queued_bytes + size > self._spool.max_bytes:
+                raise SpoolFull("more readings wait to be delivered than memory may hold", self._retry_s)
+            if len(self._spool) and self._spool.bytes + self._queued_bytes + size > self._spool.max_bytes:
                 self._say_full()
-                raise SpoolFull(f"the spool is full: {self._spool.bytes} of {self._spool.max_bytes} bytes")
+                raise SpoolFull(
+                    f"the spool is full: {self._spool.bytes} of {self._spool.max_bytes} bytes",
+                    _FULL_RETRY * self._retry_s,
+                )
             self._queue.append((parcel, done, size))
             self._queued_bytes += size
             self._turn.notify()
@@ -167,16 +174,17 @@ class Delivering:
             return 0.0
         return min(_IDLE_S, max(self._retry_at_s - self._monotonic(), 0.0)) if self._away else _IDLE_S
 
-    def _spooling(self) -> bool:
-        return self._away is not None or len(self._spool) > 0
+    def _time_to_try(self) -> bool:
+        return self._away is None or self._monotonic() >= self._retry_at_s
 
     def _make_durable(self, taken: list[Waiting]) -> None:
         parcels = [parcel for parcel, _, _ in taken]
-        if self._spooling() or not self._delivered(parcels):
+        if len(self._spool) or not self._time_to_try() or not self._delivered(parcels):
             try:
                 self._spool.put(parcels)
             except (SpoolFull, SpoolUnavailable) as error:
                 if isinstance(error, SpoolFull):
+                    error.retry_after_s = _FULL_RETRY * self._retry_s
                     self._say_full()
                 else:
                     log.error("the spool cannot be written", error=str(error))
@@ -214,7 +222,7 @@ class Delivering:
 
     def _drain(self) -> None:
         """Bring a part of the spool to Kafka when it is time for a try."""
-        if not len(self._spool) or (self._away is not None and self._monotonic() < self._retry_at_s):
+        if not len(self._spool) or not self._time_to_try():
             return
         try:
             parcels = self._spool.oldest(_BATCH_BYTES)
@@ -223,7 +231,7 @@ class Delivering:
         except SpoolUnavailable as error:
             log.error("the spool cannot be read", error=str(error))
             self._metrics.spool_failed()
-            self._retry_at_s = self._monotonic() + _RETRY_MOST_S
+            self._retry_at_s = self._monotonic() + _RETRY_MOST * self._retry_s
 
     def _stand(self, parcels: Sequence[Parcel]) -> None:
         with self._cursors_lock:
@@ -246,13 +254,13 @@ class Delivering:
             say("Kafka does not take readings; they wait in the spool", error=str(error))
         self._away = str(error)
         self._retry_at_s = self._monotonic() + self._backoff_s * random.uniform(0.8, 1.2)
-        self._backoff_s = min(self._backoff_s * 2, _RETRY_MOST_S)
+        self._backoff_s = min(self._backoff_s * 2, _RETRY_MOST * self._retry_s)
 
     def _come_back(self) -> None:
         if self._away is not None:
             log.info("Kafka takes readings again", waiting=self._spool.readings)
         self._away = None
-        self._backoff_s = _RETRY_FIRST_S
+        self._backoff_s = self._retry_s
 
     def _say_full(self) -> None:
         self._metrics.spool_was_full()

@@ -30,6 +30,8 @@ READINGS = "readings"
 DEAD_LETTERS = "dead_letters"
 """The topic of what is refused."""
 _POLL_S = 0.01
+_RETRY_S = 0.05
+"""A trial is in a hurry."""
 
 
 class ListDelivery:
@@ -85,7 +87,7 @@ class Trial:
         self._spool = Spool(path / "spool.db", max_spool)
         self._closing.callback(self._spool.close)
         metrics = IngestMetrics(self.registry)
-        self.delivering = Delivering(self.kafka, self._spool, metrics)
+        self.delivering = Delivering(self.kafka, self._spool, metrics, retry_s=_RETRY_S)
         self.delivering.register("trial")
         self.outlet = SourceOutlet(
             "trial",
