@@ -110,23 +110,27 @@ class Town:
 
 
 class Daemon:
-    """A process of ``vedette run``; what it is asked over HTTP comes with its token."""
+    """A process of ``vedette run``, or one after another; what it is asked over HTTP comes with its token."""
 
     def __init__(self, folder: Path, town: Town, *, alertmanager: str, webhook: str, secret: str, token: str) -> None:
         """Start it with its state in ``folder``."""
         self.folder, self._token, port = folder, token, free_port()
         self.url = f"http://127.0.0.1:{port}"
         channels = ", ".join(f"{{name: {name}, unit: '{unit}'}}" for name, unit in town.channels)
-        config = folder / "vedette.yaml"
-        config.write_text(
+        self._config = folder / "vedette.yaml"
+        self._config.write_text(
             _CONFIG.format(
                 servers=town.servers, topic=town.topic, alertmanager=alertmanager, webhook=webhook, secret=secret,
                 folder=folder, port=port, token=token, channels=channels,
             ),
             encoding="utf-8",
         )  # fmt: skip
-        command = [sys.executable, "-m", "pipeline.cli", "run", "--config", str(config)]
-        with (folder / "daemon.log").open("wb") as log:
+        self.start()
+
+    def start(self) -> None:
+        """Start it, the first time or again."""
+        command = [sys.executable, "-m", "pipeline.cli", "run", "--config", str(self._config)]
+        with (self.folder / "daemon.log").open("ab") as log:
             self._process = subprocess.Popen(command, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
     def log(self) -> str:
