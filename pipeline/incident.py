@@ -10,7 +10,7 @@ import json
 import math
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
 from typing import Any, TypeAlias
@@ -114,7 +114,9 @@ class Incident:
 
     def to_json(self) -> dict[str, Json]:
         """Return what JSON can hold; ``from_json`` gives an equal incident back."""
-        return {**asdict(self), "kind": str(self.kind), "tier": int(self.tier), "severity": str(self.severity)}
+        data: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}  # asdict copies it all
+        shown = {"kind": str(self.kind), "tier": int(self.tier), "severity": str(self.severity)}
+        return data | shown | {"context": list(self.context)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Incident:
@@ -187,7 +189,7 @@ def finite_json(value: Any) -> Json:
 
 def encode(message: AlertMessage) -> bytes:
     """Return the message as a structured CloudEvents 1.0 JSON object in UTF-8; every number in it is finite."""
-    data = asdict(message)
+    data: dict[str, Any] = {field.name: getattr(message, field.name) for field in fields(message)}
     data["tier"] = message.tier.name.lower()
     for name in ("time", "started", "opened", "resolved", "told"):
         value = data[f"{name}_us"]

@@ -42,9 +42,10 @@ class Outputs:
 
     def alerts(self, messages: Sequence[AlertMessage]) -> None:
         """Send alert messages, keyed by incident."""
-        for message in messages:
+        for message in messages if self._alerts else ():
+            body = encode(message)
             for sink in self._alerts:
-                sink.send(message.incident_id, encode(message))
+                sink.send(message.incident_id, body)
 
     def scores(self, stream: Stream, frames: Frames, expected: Expected, detection: Detection) -> None:
         """Send one score record per entity that was measured in this frame."""
