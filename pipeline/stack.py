@@ -72,13 +72,14 @@ class Stopped:
         self.parts: list[Part] = []
 
     def wish(self, *_: object) -> None:
-        """Take note; kill everything if it was wished before."""
+        """Take note, and say so at once; kill everything if it was wished before."""
         if self._wished.is_set():
             for part in self.parts:
                 if isinstance(part, Server | KafkaServer):
                     part.kill()
             os._exit(UNAVAILABLE)
         self._wished.set()
+        os.write(2, b"\nending all of it; another Ctrl-C kills it\n")
 
     def __bool__(self) -> bool:
         return self._wished.is_set()
@@ -92,7 +93,10 @@ class Stopped:
 def stopped_by_signals() -> Iterator[Stopped]:
     """Yield what Ctrl-C, SIGTERM and the end of the terminal set."""
     stop = Stopped()
-    before = {number: signal.signal(number, stop.wish) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    wishes = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup wants it to outlive the terminal
+        wishes.append(signal.SIGHUP)
+    before = {number: signal.signal(number, stop.wish) for number in wishes}
     try:
         yield stop
     finally:
@@ -214,7 +218,7 @@ def _planted(tape: Tape, fault: Fault) -> str:
     steps = round((fault.end_us - fault.start_us) / (tape.series.step_s * 1e6)) + 1
     kind = "as recorded" if not tape.series.simulated else "planted"
     what = ", ".join(fault.channels) if len(fault.channels) < len(tape.series.channels) else "all channels"
-    return f"{kind}: {fault.stream}/{fault.entity}, {what}: {fault.note}; for {steps * STEP_S} s"
+    return f"{kind}: {fault.stream}/{fault.entity}, {what}: {fault.note} (lasts {steps * STEP_S} s)"
 
 
 # ---- what is shown ----
@@ -233,14 +237,15 @@ def _show(console: Console, out: Path, parts: Sequence[Part], green_s: float) ->
     left_out = any(isinstance(part, LeftOut) for part in parts)
     prometheus = next(part for part in parts if part.name == "Prometheus")
     vedette = next(part for part in parts if part.name == "Vedette")
+    source = "a Prometheus" if isinstance(prometheus, LeftOut) else prometheus.address
     for line in (
         "",
         f"{'All that is there is' if left_out else 'All of it is'} well after {green_s:.0f} s.",
         f"Console: {vedette.address}/",
-        f"Grafana is not part of this: point one at {prometheus.address} as a Prometheus data source, and import",
+        f"Grafana is not part of this (Debian has none): give yours {source} as a Prometheus data source, and import",
         f"    {DASHBOARDS}/*.json",
         f"Logs and data: {out}",
-        "A fault is planted every few minutes and told here; what Vedette says of it is in the console a little later.",
+        "A fault is planted every few minutes and told here; what Vedette says of it is in the console seconds later.",
         "Ctrl-C ends all of it.",
         "",
     ):
@@ -255,19 +260,21 @@ def _write(out: Path, parts: Sequence[Part]) -> None:
 
 def _say(console: Console, text: str) -> None:
     now = rfc3339(time.time_ns() // 1000)[11:19]
-    console.print(f"{now}  {text}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{now}Z  {text}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _end(console: Console, stop: Stopped) -> None:
     """End everything that runs: who sends first, who is listened to last."""
-    if stop.parts:
-        _say(console, "ending all of it; once more Ctrl-C kills it")
+    if stop.parts and not stop:
+        _say(console, "ending the rest")
     order = ("stations", "Vedette", "Prometheus", "Alertmanager", "Kafka")
     for part in sorted(stop.parts, key=lambda part: order.index(part.name)):
         part.close()
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="vedette stack", description="The whole of it on one machine, until Ctrl-C.")
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.stack", description="The whole of it on one machine, until Ctrl-C."
+    )
     add_arguments(parser)
     sys.exit(main(parser.parse_args()))

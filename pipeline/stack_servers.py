@@ -133,6 +133,9 @@ class KafkaServer:
         self._kafka = LocalKafka(home, folder=folder, port=port)
         self.address = self._kafka.bootstrap_servers
         self.settings: dict[str, Any] = {}
+
+    def start(self) -> None:
+        """Start it; raises ConnectorError if it does not come."""
         self._kafka.start()
 
     @property
@@ -168,6 +171,9 @@ class EmbeddedKafka:
         self._broker = EmbeddedBroker()
         self.address = self._broker.bootstrap_servers
         self.settings: dict[str, Any] = {**EmbeddedBroker.settings}
+
+    def start(self) -> None:
+        """Do nothing: it runs since it is there."""
 
     def ended(self) -> str | None:
         """Return None: it lives as long as this process."""

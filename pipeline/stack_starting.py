@@ -44,6 +44,7 @@ def start(out: Path, ports: Ports, home: str | None, played: Sequence[Tape], par
     try:
         broker = EmbeddedKafka() if home is None else KafkaServer(home, out / "kafka", ports.kafka)
         parts.insert(0, broker)
+        broker.start()
         ensure_topics(
             broker.address, dict.fromkeys([*names, ALERTS_TOPIC, DEAD_LETTERS_TOPIC], 2), settings=broker.settings
         )

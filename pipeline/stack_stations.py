@@ -31,8 +31,8 @@ STEPS_A_DAY = 144
 """Of the simulated day: ten minutes each, so that the day takes twelve."""
 _LOOP_DAYS = 14
 """Whole weeks, so that a loop ends at the hour and on the weekday on which it began."""
-_AIR_EVERY, _EVENTS_EVERY = 48, 72
-"""Steps from one fault to the next: every four and every six minutes."""
+_AIR_EVERY, _EVENTS_EVERY = 36, 48
+"""Steps from one fault to the next: every three and every four minutes."""
 _LONGEST_H = 60.0
 _FIRST_FAULT_AFTER = {"air": 8, "events": 24}
 """Steps after the stations go live: whoever starts the stack wants to see something soon."""
