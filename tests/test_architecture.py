@@ -28,7 +28,8 @@ FENCES = {
     "pandas": ("connectors/replay.py", "pipeline/replay.py", "pipeline/history*.py", "pipeline/backtest.py"),
     "numba": (
         "connectors/kafka_batches.py",
-        "pipeline/windowing.py",
+        "pipeline/window_cells.py",
+        "pipeline/window_counters.py",
         "models/streaming.py",
         "models/streaming_loops.py",
         "models/streaming_tiles.py",
