@@ -138,10 +138,16 @@ def _run(console: Console, args: argparse.Namespace, out: Path, stop: Stopped) -
 
 
 def _ports(free: bool, kafka: bool) -> Ports:
-    """Return where to listen: the usual ports, or free ones. StackError names those that somebody else has."""
+    """Return where to listen: the usual ports, or free ones."""
     if free:
         return Ports(free_port(), free_port(), free_port(), free_port())
     ports = Ports()
+    require_free(ports, kafka)
+    return ports
+
+
+def require_free(ports: Ports, kafka: bool) -> None:
+    """Raise StackError naming the ports that another program has; ``kafka``: whether a real one is started."""
     wanted = {"Vedette": ports.vedette, "Prometheus": ports.prometheus, "Alertmanager": ports.alertmanager}
     if kafka:
         wanted["Kafka"] = ports.kafka
@@ -151,7 +157,6 @@ def _ports(free: bool, kafka: bool) -> Ports:
             f"Another program listens on port {', '.join(lost)}: end it, or take free ports:\n"
             "    .venv/bin/python -m pipeline.stack --free-ports"
         )
-    return ports
 
 
 # ---- while it runs ----
