@@ -76,6 +76,7 @@ class SystemAnswers:
         ]
         figures = {name: value for name, labels, value in self._samples(_FIGURES) if not labels and name in _FIGURES}
         figures["process_resident_memory_bytes"] = _resident_bytes()
+        figures["process_start_time_seconds"] = _started_s()
         return {
             "time": rfc3339(self._sources.now_us()),
             "version": self._sources.version,
@@ -155,3 +156,15 @@ def _resident_bytes() -> float | None:
     except (OSError, ValueError, IndexError):
         return None
     return float(pages * os.sysconf("SC_PAGE_SIZE"))
+
+
+def _started_s() -> float | None:
+    """Return when this process began, in seconds since 1970; None where the system does not tell. See proc(5)."""
+    try:
+        own = Path("/proc/self/stat").read_text(encoding="utf-8", errors="replace")
+        ticks = int(own.rpartition(")")[2].split()[19])  # the name before it may hold anything
+        lines = Path("/proc/stat").read_text(encoding="ascii").splitlines()
+        boot_s = next(int(line.split()[1]) for line in lines if line.startswith("btime "))
+    except (OSError, ValueError, IndexError, StopIteration):
+        return None
+    return boot_s + ticks / os.sysconf("SC_CLK_TCK")

@@ -51,7 +51,10 @@ def test_the_console_answers_beside_the_probes(tmp_path: Path) -> None:
         with httpx.Client(base_url=f"http://127.0.0.1:{built.port}") as client:
             assert client.get("/livez").json()["alive"] is True
             assert client.get("/api/overview").json()["undelivered"] == 3
-            assert "bootstrap_servers" in client.get("/api/system").json()["config"]
+            system = client.get("/api/system").json()
+            assert "bootstrap_servers" in system["config"]
+            began_s = Metrics().registry.get_sample_value("process_start_time_seconds")
+            assert system["figures"]["process_start_time_seconds"] == pytest.approx(began_s, abs=1.0)
             assert client.get("/").headers["content-type"].startswith("text/html")
             assert client.head("/api/overview").content == b""
         built.said([message()])
