@@ -147,7 +147,7 @@ class Poller:
                 if attempt >= self._service.tries or not isinstance(error, _Passing):
                     raise
                 self._outlet.count("retries")
-                self._pause(random.uniform(0.5, 1.0) * min(_BACKOFF_FIRST_S * 2**attempt, _BACKOFF_MOST_S))
+                self._pause(random.uniform(0.5, 1.0) * min(_BACKOFF_FIRST_S * 2 ** (attempt - 1), _BACKOFF_MOST_S))
             else:
                 self._say_working()
                 return answer

@@ -18,21 +18,19 @@ def poll_forever(
     outlet: Outlet,
     every_s: float,
     poll: Callable[[], bool],
-    *,
     monotonic: Callable[[], float] = time.monotonic,
-    backoff_first_s: float = _BACKOFF_FIRST_S,
 ) -> None:
     """Call ``poll`` now and then every ``every_s`` (a tenth more or less) until the outlet stops.
 
-    A poll that raises SourceUnavailable is told to the outlet as failing and tried again after 10 s, 20 s, 40 s, up to
-    15 minutes; it goes on from its cursor. SourceRefused and Misconfigured end it.
+    A poll that raises SourceUnavailable is told to the outlet as failing and tried again after 10 s (or ``every_s`` if
+    that is less), twice that, and so on up to 15 minutes; it goes on from its cursor. SourceRefused and Misconfigured
+    end it.
 
     Args:
         outlet: of the source.
         every_s: from the beginning of one poll to that of the next.
         poll: asks and delivers; returns whether more is waiting, so that it is called again at once.
         monotonic: the clock for waiting.
-        backoff_first_s: after the first failure.
 
     Raises:
         Stopping: from ``poll``.
@@ -46,7 +44,7 @@ def poll_forever(
         except SourceUnavailable as error:
             outlet.failing(str(error))
             outlet.count("failed_polls")
-            wait_s = min(backoff_first_s * 2.0**failures, _BACKOFF_MOST_S)
+            wait_s = min(min(_BACKOFF_FIRST_S, every_s) * 2.0**failures, _BACKOFF_MOST_S)
             failures = min(failures + 1, 20)
         else:
             outlet.working()

@@ -15,6 +15,8 @@ _LONGEST_BLOCK_S = 3600.0
 """A wrong header may not silence a source for a year."""
 _BLOCK_UNSAID_S = 60.0
 """No request is left, and nothing says until when."""
+_ROUNDING = 1e-6
+"""Of a token: waiting for less would be waiting for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ class RateLimiter:
         waits = [
             (1.0 - tokens) / limit.per_second
             for tokens, limit in zip(self._tokens, self._limits, strict=True)
-            if tokens < 1.0
+            if tokens < 1.0 - _ROUNDING
         ]
         return max([*waits, self._blocked_until_s - self._monotonic(), 0.0])
 
