@@ -9,40 +9,39 @@ scripts and styles in a page).
 
 from __future__ import annotations
 
-import asyncio
 import json
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from html import escape
-from http import HTTPStatus
 from typing import Any
-from urllib.parse import parse_qs, quote
+from urllib.parse import quote
 
 import structlog
 
 from pipeline.console.answers import Role
 from pipeline.console.asking import Asking
 from pipeline.console.auth import Asker, Gatekeeper
-from pipeline.console.limits import BODY_TIMEOUT_S, MOST_BODY_BYTES, RateLimit
+from pipeline.console.gate_requests import Receive, Scope, Send, body_of, field_of, headers_of, replayed, without_body
+from pipeline.console.limits import MOST_BODY_BYTES, RateLimit
+from pipeline.console.refusals import Refusals
 from pipeline.console.troubles import Trouble
 from pipeline.health import GUARD, Answer, Probes
 
 log = structlog.get_logger("vedette.console")
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LOGIN = "/login"
 EVENTS = "/api/events"
 _OPEN = (LOGIN, "/static/")
 """What somebody needs who has not shown yet who they are."""
-_FORM = "application/x-www-form-urlencoded"
 _READS = ("GET", "HEAD")
 _JSON = "application/json"
 _MOST_SCRAPES = 8
 _PROBES = ("/livez", "/readyz", "/healthz", "/metrics")
+_INTERNAL = "an internal error; the daemon's log says more"
+_Told = tuple[int, str, bytes, Mapping[str, str]]
+"""Status, media type, body, further headers."""
 
 
 class Gate:
@@ -57,6 +56,7 @@ class Gate:
         requests: RateLimit | None = None,
         logins: RateLimit | None = None,
         tls: bool = False,
+        refusals: Refusals | None = None,
     ) -> None:
         """Guard ``app``.
 
@@ -67,7 +67,9 @@ class Gate:
             requests: of each client.
             logins: likewise, of attempts to log in.
             tls: whether this server itself speaks TLS.
+            refusals: writes why a request is refused; None: as JSON, for everybody.
         """
+        self._refusals = refusals
         self._app = app
         self._probes = probes
         self._keeper = keeper
@@ -81,7 +83,10 @@ class Gate:
         """Answer a request, or have the app do it; what goes wrong is logged once, and ends with that request."""
         if scope["type"] != "http":
             return
-        started = False
+        started, probed = False, scope["path"] in _PROBES
+        scope.setdefault("state", {})["nonce"] = secrets.token_urlsafe(16)
+        if not probed:
+            send = self._with_headers(send, scope["state"]["nonce"])
 
         async def noting(message: MutableMapping[str, Any]) -> None:
             nonlocal started
@@ -93,36 +98,34 @@ class Gate:
         except Exception:
             log.exception("a request failed", method=scope["method"], path=scope["path"][:200])
             if not started:
-                await _refuse(send, scope["method"], 500, "an internal error; the daemon's log says more")
+                await self._refuse(send, scope, 500, _INTERNAL)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, method = scope["path"], scope["method"]
         if path in _PROBES:
             await _reply(send, method, *await self._probe(path, method))
             return
-        nonce = secrets.token_urlsafe(16)
-        send = self._with_headers(send, nonce)
-        headers = _headers(scope)
+        headers = headers_of(scope)
         peer = (scope.get("client") or ("", 0))[0]
         if not self._requests.allows(peer) or (
             path == LOGIN and method not in _READS and not self._logins.allows(peer)
         ):
-            await _refuse(send, method, 429, "too many requests; slow down", {"Retry-After": "5"})
+            await self._refuse(send, scope, 429, "too many requests; slow down", {"Retry-After": "5"})
             return
-        body = await _body(receive, headers)
+        body = await body_of(receive, headers)
         if isinstance(body, int):
-            await _refuse(send, method, body, f"a request has at most {MOST_BODY_BYTES} bytes, within 10 s")
+            await self._refuse(send, scope, body, f"a request has at most {MOST_BODY_BYTES} bytes, within 10 s")
             return
         asker = self._keeper.asker(headers, peer)
         refusal = self._stranger(scope, headers, asker) or self._not_allowed(scope, headers, asker, body)
         if refusal is not None:
             await _reply(send, method, *refusal)
             return
-        scope.setdefault("state", {}).update(who=asker.who, csrf=asker.csrf, nonce=nonce)
+        scope["state"].update(who=asker.who, csrf=asker.csrf)
         if method == "HEAD" and path != EVENTS:  # events have no end that could be told without them
             scope = {**scope, "method": "GET"}
-            send = _without_body(send)
-        await self._app(scope, _replay(body, receive), send)
+            send = without_body(send)
+        await self._app(scope, replayed(body, receive), send)
 
     def close(self) -> None:
         """Let go of its thread."""
@@ -145,19 +148,17 @@ class Gate:
 
     # ---- who asks, and whether they may ----
 
-    def _stranger(
-        self, scope: Scope, headers: Mapping[str, str], asker: Asker
-    ) -> tuple[int, str, bytes, Mapping[str, str]] | None:
+    def _stranger(self, scope: Scope, headers: Mapping[str, str], asker: Asker) -> _Told | None:
         """Return what to say to somebody who has not shown who they are."""
         path = scope["path"]
         if asker.who is not None or path.startswith(_OPEN):
             return None
         if self._keeper.open:
             text = "this name is not ours: ask for localhost, or set http.public_url, or http.tokens"
-            return 421, _JSON, _error(text), {}
+            return self._told(scope, 421, text)
         if path.startswith("/api/") or scope["method"] not in _READS:
             text = "who are you? Send the header Authorization: Bearer TOKEN, or log in"
-            return 401, _JSON, _error(text), {"WWW-Authenticate": 'Bearer realm="vedette"'}
+            return self._told(scope, 401, text, {"WWW-Authenticate": 'Bearer realm="vedette"'})
         here = quote(path, safe="/")
         if scope.get("query_string"):
             here += "?" + scope["query_string"].decode("latin-1")
@@ -166,25 +167,39 @@ class Gate:
             return 200, "text/html; charset=utf-8", _again(here), {}
         return 303, "text/plain", b"", {"Location": f"{LOGIN}?next={quote(here, safe='')}"}
 
-    def _not_allowed(
-        self, scope: Scope, headers: Mapping[str, str], asker: Asker, body: bytes
-    ) -> tuple[int, str, bytes, Mapping[str, str]] | None:
+    def _not_allowed(self, scope: Scope, headers: Mapping[str, str], asker: Asker, body: bytes) -> _Told | None:
         """Return why a request that may change something is refused."""
         method, path = scope["method"], scope["path"]
         if method in _READS:
             return None
         if not asker.by_header and not self._keeper.same_site(headers, scope.get("scheme", "http")):
-            return 403, _JSON, _error("another site made your browser send this"), {}
+            return self._told(scope, 403, "another site made your browser send this")
         if path == LOGIN:
             return None
         if path.startswith("/api/"):
             if headers.get(GUARD.lower()) != "1":
-                return 403, _JSON, _error(f"send the header {GUARD}: 1"), {}
-        elif not asker.by_header and not self._keeper.csrf_fits(asker, _field(headers, body, "csrf")):
-            return 403, _JSON, _error("this form is too old, or not ours: load its page again"), {}
+                return self._told(scope, 403, f"send the header {GUARD}: 1")
+        elif not asker.by_header and not self._keeper.csrf_fits(asker, field_of(headers, body, "csrf")):
+            return self._told(scope, 403, "this form is too old, or not ours: load its page again")
         if path != "/logout" and (asker.who is None or asker.who.role is not Role.ACT):
-            return 403, _JSON, _error("you may read, not act: use a token with role act"), {}
+            return self._told(scope, 403, "you may read, not act: use a token with role act")
         return None
+
+    # ---- refusing ----
+
+    def _told(self, scope: Scope, status: int, text: str, more: Mapping[str, str] | None = None) -> _Told:
+        """Return a refusal, as whoever asks can read it."""
+        if self._refusals is None:
+            return status, _JSON, _error(text), more or {}
+        nonce = scope["state"]["nonce"]
+        media, body = self._refusals.answer(status, text, path=scope["path"], headers=headers_of(scope), nonce=nonce)
+        return status, media, body, more or {}
+
+    async def _refuse(
+        self, send: Send, scope: Scope, status: int, text: str, more: Mapping[str, str] | None = None
+    ) -> None:
+        told = self._told(scope, int(status), text, {"Connection": "close", **(more or {})})
+        await _reply(send, scope["method"], *told)
 
     # ---- headers of every answer ----
 
@@ -219,68 +234,6 @@ class Gate:
         return sending
 
 
-def _headers(scope: Scope) -> dict[str, str]:
-    """Return the headers, names in lower case; of those that come twice all values, as one."""
-    found: dict[str, str] = {}
-    for raw, value in scope["headers"]:
-        name, text = raw.decode("latin-1").lower(), value.decode("latin-1")
-        found[name] = f"{found[name]}, {text}" if name in found else text
-    return found
-
-
-async def _body(receive: Receive, headers: Mapping[str, str]) -> bytes | int:
-    """Return the whole body, or the status to refuse it with: it is small, or it is none of ours."""
-    length = headers.get("content-length", "0")
-    if not length.isdigit() or int(length) > MOST_BODY_BYTES:
-        return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-    body = b""
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            while True:
-                message = await receive()
-                if message["type"] != "http.request":
-                    return HTTPStatus.BAD_REQUEST
-                body += message.get("body", b"")
-                if len(body) > MOST_BODY_BYTES:
-                    return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-                if not message.get("more_body", False):
-                    return body
-    except TimeoutError:
-        return HTTPStatus.REQUEST_TIMEOUT
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """Return what gives the body once more, and afterwards tells whether the client is gone."""
-    given = False
-
-    async def again() -> MutableMapping[str, Any]:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return again
-
-
-def _without_body(send: Send) -> Send:
-    async def sending(message: MutableMapping[str, Any]) -> None:
-        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
-
-    return sending
-
-
-def _field(headers: Mapping[str, str], body: bytes, name: str) -> str:
-    """Return a field of a form; empty where it has none, or is no form."""
-    if headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
-        return ""
-    try:
-        fields = parse_qs(body.decode("latin-1"), keep_blank_values=True, max_num_fields=100)
-    except ValueError:
-        return ""
-    return fields.get(name, [""])[0]
-
-
 def _again(here: str) -> bytes:
     page = f'<!doctype html><title>Vedette</title><meta http-equiv="refresh" content="0;url={escape(here)}">'
     return page.encode()
@@ -288,10 +241,6 @@ def _again(here: str) -> bytes:
 
 def _error(text: str) -> bytes:
     return json.dumps({"error": text}).encode() + b"\n"
-
-
-async def _refuse(send: Send, method: str, status: int, text: str, more: Mapping[str, str] | None = None) -> None:
-    await _reply(send, method, status, _JSON, _error(text), {"Connection": "close", **(more or {})})
 
 
 async def _reply(

@@ -18,11 +18,13 @@ from fastapi.routing import APIRoute
 from connectors.alert_store_rows import IncidentQuery
 from pipeline.console.answers import Answers, Role, Who
 from pipeline.console.asking import Asking
+from pipeline.console.page_docs import docs_view
 from pipeline.console.page_entity import entity_view, last_us, range_us
 from pipeline.console.page_incident import incident_view
 from pipeline.console.page_models import models_view
 from pipeline.console.page_receivers import receiver_lines
 from pipeline.console.page_system import system_view
+from pipeline.console.refusals import Refusals
 from pipeline.console.rendering import Rendering
 from pipeline.console.static_files import StaticFiles
 from pipeline.console.troubles import BadQuestion, NotThere, Trouble
@@ -35,16 +37,6 @@ _LONGEST_NAME = 12_000
 """Characters of an entity's or stream's name in an address; the connectors take 10 kB."""
 _TRUSTED = ("operator", "anybody")
 """Those who did not have to sign in."""
-_TITLES = {
-    400: "That cannot be understood",
-    401: "Who are you?",
-    403: "That is not for you",
-    404: "There is no such thing",
-    409: "That cannot be done now",
-    429: "Too much at once",
-    503: "It cannot be asked now",
-}
-
 Name = Annotated[str, Query(max_length=_LONGEST_NAME)]
 Offset = Annotated[int, Query(ge=0, le=_MOST_OFFSET)]
 Handler = Callable[..., Response]
@@ -81,6 +73,7 @@ def router(answers: Answers, gate: Gate, asking: Asking | None = None) -> APIRou
         "/entities": pages.entities,
         "/models": pages.models,
         "/system": pages.system,
+        "/docs": pages.docs,
     }
     posts: dict[str, Handler] = {
         "/incidents/{incident_id}/label": pages.label,
@@ -113,6 +106,7 @@ class Pages:
         self._answers = answers
         self._gate = gate
         self._rendering = rendering
+        self._refusals = Refusals(rendering)
 
     # ---- reading ----
 
@@ -192,6 +186,12 @@ class Pages:
             audit, troubles = None, [f"what people did cannot be shown: {error}"]
         return self._page(request, "system.html", "System", system_view(system, receivers, audit, troubles))
 
+    def docs(self, request: Request) -> Response:
+        """Show what the HTTP API offers."""
+        self._gate.who(request)
+        described = request.app.openapi()
+        return self._page(request, "docs.html", "HTTP API", docs_view(described, request.app.openapi_url))
+
     # ---- acting ----
 
     def label(
@@ -251,9 +251,9 @@ class Pages:
 
     def trouble(self, request: Request, status: int, text: str) -> Response:
         """Show that there is no answer, and why."""
-        title = _TITLES.get(status, "Something went wrong")
-        shown = {"place": "", "title": title, "text": text, "status": status, "signed_in": "", "csrf": ""}
-        return self._rendering.page("error.html", request, shown, status)
+        nonce = getattr(request.state, "nonce", "")
+        page = self._refusals.page(status, text, path=request.url.path, nonce=nonce)
+        return Response(page, status, {"Cache-Control": "no-store"}, "text/html; charset=utf-8")
 
     # ---- inner ----
 

@@ -70,11 +70,15 @@ class Rendering:
     def page(self, name: str, request: Request, context: Mapping[str, Any], status: int = 200) -> Response:
         """Return the page of a template, never kept by caches: it tells of now."""
         shared = {"nonce": getattr(request.state, "nonce", ""), "path": request.url.path}
-        text = self._environment.get_template(name).render({**shared, **context})
+        text = self.text(name, {**shared, **context})
         # Names may hold unpaired surrogates, which UTF-8 cannot.
         return Response(
             text.encode("utf-8", "replace"), status, {"Cache-Control": "no-store"}, "text/html; charset=utf-8"
         )
+
+    def text(self, name: str, context: Mapping[str, Any]) -> str:
+        """Return a template filled in; ``context`` holds ``nonce`` and ``path`` too."""
+        return self._environment.get_template(name).render(context)
 
 
 def moment(time: object, form: str = "full") -> Markup:
