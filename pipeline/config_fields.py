@@ -31,6 +31,9 @@ from pipeline.durations import (
     parse_n_of_m,
 )
 
+_MULTIPLES = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+SIZE_ALLOWED = "a number and KiB, MiB, GiB or TiB, such as 1GiB"
+
 
 class Section(BaseModel):
     """A part of the config: frozen, unknown keys refused, defaults checked like values."""
@@ -99,6 +102,29 @@ def _utc(value: datetime) -> datetime:
     return value.astimezone(UTC)
 
 
+def _read_size(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    text = str(value).replace(" ", "")
+    number, unit = text[:-3], text[-3:]
+    if unit not in _MULTIPLES or not number.isdecimal():
+        raise ValueError(f"is no size | {SIZE_ALLOWED}")
+    return int(number) * _MULTIPLES[unit]
+
+
+def _at_least_a_mebibyte(value: int) -> int:
+    if value < 1 << 20:
+        raise ValueError("is too small | at least 1MiB")
+    return value
+
+
+def _size_words(value: int) -> str:
+    for unit, size in reversed(_MULTIPLES.items()):
+        if value % size == 0:
+            return f"{value // size}{unit}"
+    return str(value)
+
+
 Duration = Annotated[
     timedelta,
     _from_words(parse_duration, DURATION_ALLOWED),
@@ -132,3 +158,8 @@ Glob = Annotated[Name, AfterValidator(_glob)]
 Cron = Annotated[Name, AfterValidator(_cron)]
 Secret = Annotated[SecretStr, BeforeValidator(_read_secret)]
 Time = Annotated[AwareDatetime, AfterValidator(_utc)]
+Size = Annotated[
+    int, BeforeValidator(_read_size), AfterValidator(_at_least_a_mebibyte),
+    PlainSerializer(_size_words, return_type=str),
+]  # fmt: skip
+"""Bytes, at least 1MiB."""

@@ -5,41 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, SerializeAsAny
+from pydantic import Field, SerializeAsAny
 
-from pipeline.config_fields import Count, Name, Section
+from pipeline.config_fields import Count, Name, Section, Size
 from pipeline.ingest.catalogue import source_kinds
 from pipeline.ingest.kind import SourceOptions
-
-_MULTIPLES = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
-SIZE_ALLOWED = "a number and KiB, MiB, GiB or TiB, such as 1GiB"
-
-
-def _bytes(value: Any) -> Any:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    text = str(value).replace(" ", "")
-    number, unit = text[:-3], text[-3:]
-    if unit not in _MULTIPLES or not number.isdecimal():
-        raise ValueError(f"is no size | {SIZE_ALLOWED}")
-    return int(number) * _MULTIPLES[unit]
-
-
-def _least(value: int) -> int:
-    if value < 1 << 20:
-        raise ValueError("is too small | at least 1MiB")
-    return value
-
-
-def _words(value: int) -> str:
-    for unit, size in reversed(_MULTIPLES.items()):
-        if value % size == 0:
-            return f"{value // size}{unit}"
-    return str(value)
-
-
-Size = Annotated[int, BeforeValidator(_bytes), AfterValidator(_least), PlainSerializer(_words, return_type=str)]
-
 
 
 def _any_source() -> Any:
