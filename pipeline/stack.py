@@ -34,7 +34,8 @@ from pipeline.stack_stations import STEP_S, Stations, Tape, tapes
 
 _LOOK_S = 0.25
 _ASK_S = 5.0
-_PATIENCE_S = 120.0
+_PATIENCE_S = 30.0
+"""After so long people want to know what they wait for, again and again."""
 _WIDTH = 120
 """Where stdout is no terminal."""
 
@@ -164,7 +165,7 @@ def require_free(ports: Ports, kafka: bool) -> None:
 
 def _until_green(console: Console, parts: Sequence[Part], stop: Stopped, started_s: float) -> float | None:
     """Wait until all parts are well; return after how many seconds, or None where it came to an end before."""
-    waiting = {part.name: part for part in parts}
+    waiting, next_word_s = {part.name: part for part in parts}, started_s + _PATIENCE_S
     while not stop:
         if _told_of_an_end(console, parts):
             return None
@@ -175,10 +176,10 @@ def _until_green(console: Console, parts: Sequence[Part], stop: Stopped, started
                     _say(console, f"{name}: well after {time.monotonic() - started_s:.0f} s")
         if not waiting:
             return time.monotonic() - started_s
-        if time.monotonic() - started_s > _PATIENCE_S:
+        if time.monotonic() > next_word_s:
+            next_word_s = time.monotonic() + _PATIENCE_S
             for part in waiting.values():
-                _say(console, f"{part.name} is not well after {_PATIENCE_S:.0f} s: {part.ailing()}")
-            return None
+                _say(console, f"{part.name} is not well yet: {part.ailing()}")
         stop.wait(_LOOK_S)
     return None
 
