@@ -34,6 +34,7 @@ def main(args: argparse.Namespace) -> int:
         "kafka": bench_kafka,
         "detection": bench_detection,
         "train": bench_train,
+        "faces": bench_faces,
     }
     if args.name == "kafka" and "KAFKA_HOME" not in os.environ:
         _say("bench kafka needs a Kafka: set KAFKA_HOME to the folder of an unpacked Apache Kafka")
@@ -201,3 +202,10 @@ def bench_train(args: argparse.Namespace) -> dict[str, Any]:
     from pipeline.bench_train import bench_train as run
 
     return run(args, _say)
+
+
+def bench_faces(args: argparse.Namespace) -> dict[str, Any]:
+    """Time the daemon with all faces against one without any, over a real Kafka where ``KAFKA_HOME`` names one."""
+    from pipeline.bench_faces import bench_faces as run
+
+    return run(args.rounds, _say, entities=args.entities, steps=args.steps)

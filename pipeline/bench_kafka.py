@@ -71,7 +71,7 @@ def run(args: argparse.Namespace, say: Callable[[str], None], pin: Callable[[], 
         say("kafka: filling topics")
         blocks = load.blocks(args.steps)
         records = [value for block in blocks for value in block.values if value is not None]
-        fill(servers, "single", _keyed(records))
+        fill(servers, "single", keyed(records))
         fill(servers, "batched", _lists(records))
         result: dict[str, Any] = {}
         now_us = last_block_us(blocks)
@@ -163,7 +163,7 @@ class Feeder(threading.Thread):
                 time.sleep(min(left, 0.01))
             time_us = int(block.timestamps_ms[0]) * 1000
             self._now_us = max(self._now_us, time_us)
-            appended = fill(self._servers, "live", _keyed([v for v in block.values if v is not None]))
+            appended = fill(self._servers, "live", keyed([v for v in block.values if v is not None]))
             self.appended += appended
             # A step is complete with the first tick after its end: only then does anybody know that it is over.
             self.completed.setdefault(-(-time_us // STEP_US) * STEP_US - STEP_US, time.perf_counter())
@@ -180,7 +180,7 @@ def _daemon(
     return Daemon(source, decoder, {topic: stream}, outputs, Keeper(None, {}, metrics), metrics, now_us=now_us)
 
 
-def _keyed(records: list[bytes]) -> Iterator[tuple[bytes, bytes, int]]:
+def keyed(records: list[bytes]) -> Iterator[tuple[bytes, bytes, int]]:
     """Give each record its entity as key and a partition by it, as a producer's hash would."""
     for record in records:
         entity = record[11 : record.index(b'"', 11)]

@@ -16,7 +16,7 @@ from connectors.decoding import ReadingDecoder
 from connectors.memory import MemorySink, MemorySource
 from models.features import input_width
 from models.rerun import WindowRerun
-from models.weights import Sizes
+from models.weights import Sizes, Weights
 from pipeline.build import build_stream
 from pipeline.checkpointing import CheckpointStore
 from pipeline.config import loads
@@ -45,12 +45,16 @@ class Load:
     channels: int = 3
 
     def config(self) -> StreamConfig:
-        """Return the stream's configuration: all witnesses on, network of H 32 and W 64."""
+        """Return the stream's configuration."""
+        return loads(f"streams:\n{self.yaml()}").streams[0]
+
+    def yaml(self) -> str:
+        """Return the stream's part of a configuration: all witnesses on, network of H 32 and W 64."""
         channels = "".join(f"\n      - {{name: {c}, unit: {u!r}}}" for c, u in zip(_CHANNELS, _UNITS, strict=True))
-        return loads(
-            f"streams:\n  - name: load\n    topics: [load]\n    step: 1m\n    grace: 0s\n    max_entities: 1000000\n"
+        return (
+            "  - name: load\n    topics: [load]\n    step: 1m\n    grace: 0s\n    max_entities: 1000000\n"
             f"    horizons: [1]\n    model: {{ring: bf16}}\n    channels:{channels}\n"
-        ).streams[0]
+        )
 
     def stream(self) -> Stream:
         """Return a cold stream with a network in charge (untrained weights cost the same as trained ones)."""
@@ -101,14 +105,23 @@ class Load:
 
 def adopt_untrained(stream: Stream) -> None:
     """Put a network with random weights, H 32 and W 64, in charge of ``stream``'s corrections."""
-    channels = len(stream.channels)
-    sizes = Sizes(inputs=input_width(channels), channels=channels, horizons=1, hidden=32, window=64)
-    stream.predictor.adopt(WindowRerun(sizes).weights(), "untrained", stream.entities, ring="bf16")
+    stream.predictor.adopt(untrained(len(stream.channels)), "untrained", stream.entities, ring="bf16")
+
+
+def untrained(channels: int) -> Weights:
+    """Return a network with random weights, H 32 and W 64."""
+    return WindowRerun(Sizes(input_width(channels), channels, 1, hidden=32, window=64)).weights()
 
 
 def warmed_stream(load: Load, steps: int = WARM_STEPS) -> Stream:
     """Return a stream whose witnesses have warmed up on ``steps`` frames of the load."""
     stream = load.stream()
+    warm(stream, load, steps)
+    return stream
+
+
+def warm(stream: Stream, load: Load, steps: int = WARM_STEPS) -> None:
+    """Let a cold stream warm up on ``steps`` frames of the load."""
     stream.add_entities([f"station-{e:05d}" for e in range(load.entities)])
     values = load.values(WARM_STEPS - steps, steps)
     values += np.random.default_rng(2).normal(0.0, 0.5 / math.sqrt(STEP_US / TICK_US), values.shape)
@@ -118,7 +131,6 @@ def warmed_stream(load: Load, steps: int = WARM_STEPS) -> Stream:
         step = START_STEP - steps + i + 1
         frames = Frames(step, step * STEP_US, values[i], learn, count)
         stream.process(frames, frames.time_us)
-    return stream
 
 
 def make_daemon(stream: Stream, blocks: Sequence[RecordBlock]) -> tuple[Daemon, MemorySink]:
