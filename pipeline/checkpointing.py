@@ -97,6 +97,7 @@ class CheckpointStore:
         config_hash: str | None = None,
         model_version: str | None = None,
         max_offset: int | None = None,
+        accept: Callable[[Mapping[str, Any]], bool] = lambda meta: True,
     ) -> Checkpoint | None:
         """Return the newest usable checkpoint of ``key``, or None; each newer one that is passed over is logged.
 
@@ -105,14 +106,27 @@ class CheckpointStore:
             config_hash: refuse those of another one; None takes any.
             model_version: refuse those of another one; None takes any.
             max_offset: refuse those whose ``offset`` lies beyond; None takes any.
+            accept: told what a checkpoint says of itself; those that it refuses are passed over without a word.
         """
         wanted = {"config_hash": config_hash, "model_version": model_version}
         for path in reversed(self._files(key)):
             try:
-                return _load(path, key, wanted, max_offset)
+                checkpoint = _load(path, key, wanted, max_offset, accept)
+                if checkpoint is not None:
+                    return checkpoint
             except UnusableCheckpointError as error:
                 log.warning("checkpoint not usable", path=str(path), reason=error.reason, detail=error.detail)
                 self._on_unusable(error.reason)
+        return None
+
+    def newest_meta(self, key: str) -> dict[str, Any] | None:
+        """Return what the newest readable checkpoint of ``key`` says of itself; None where there is none."""
+        for path in reversed(self._files(key)):
+            try:
+                with path.open("rb") as file:
+                    return read_header(file)[0].meta
+            except (OSError, UnusableCheckpointError):
+                continue  # ``read`` tells of it when it is its turn
         return None
 
     def probe(self) -> None:
@@ -153,11 +167,19 @@ class _Whole:
         return len(data)
 
 
-def _load(path: Path, key: str, wanted: Mapping[str, str | None], max_offset: int | None) -> Checkpoint:
+def _load(
+    path: Path,
+    key: str,
+    wanted: Mapping[str, str | None],
+    max_offset: int | None,
+    accept: Callable[[Mapping[str, Any]], bool],
+) -> Checkpoint | None:
     try:
         with path.open("rb") as file:
             header, begin = read_header(file)
             _compare(header, key, wanted, max_offset)
+        if not accept(header.meta):
+            return None
         return Checkpoint(path, header.meta, read_arrays(path, header, begin))
     except OSError as error:
         raise UnusableCheckpointError(Unusable.UNREADABLE, error.strerror or str(error)) from error

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from numpy.typing import NDArray
 
 from connectors.base import TopicPartition
 from pipeline.checkpointing import CheckpointStore
@@ -70,6 +74,50 @@ def test_a_partition_comes_back_with_its_entities_and_its_offset(tmp_path: Path,
     assert fresh.entities == ["station-1"]
     assert kept.restore(fresh, P0) == 7
     assert sorted(fresh.entities) == ["station-0", "station-1", "station-2"]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_kill_between_two_partitions_tears_nothing(tmp_path: Path, restart: bool) -> None:
+    """Protects the readings of the partition that was not kept any more: none of its steps may be closed already."""
+
+    class Killed(CheckpointStore):
+        """Is killed before it writes the second partition of its second turn."""
+
+        writes = 0
+
+        def write(self, key: str, meta: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> int:
+            self.writes += 1
+            if self.writes == 4:
+                raise KeyboardInterrupt
+            return super().write(key, meta, arrays)
+
+    rig = Rig(blocks_of(wandering(3, 12), 2))
+    rig.turns(20)
+    times = iter(range(100, 200))
+    first = Keeper(Killed(tmp_path), {"air": "a"}, Metrics(), 60.0, now_us=lambda: next(times))
+    first.keep({TOPIC: rig.stream}, {P0: 5, P1: 5})
+    before = rig.stream.stages.windows.next_step
+    rig.turns(20)
+    assert rig.stream.stages.windows.next_step != before
+    with pytest.raises(KeyboardInterrupt):
+        first.keep({TOPIC: rig.stream}, {P0: 9, P1: 9})
+    store = CheckpointStore(tmp_path)
+    second = Keeper(store, {"air": "a"}, Metrics(), 60.0, now_us=lambda: next(times))
+    fresh = Rig([]).stream
+    assert [second.restore(fresh, partition) for partition in (P0, P1)] == [5, 5]
+    assert fresh.stages.windows.next_step == before
+    if restart:
+        second.keep({TOPIC: fresh}, {P0: 7, P1: 7})
+        third = Keeper(store, {"air": "a"}, Metrics(), 60.0)
+        assert [third.restore(Rig([]).stream, partition) for partition in (P0, P1)] == [7, 7]
+
+
+def test_a_partition_without_another_of_its_age_is_taken_up_all_the_same(tmp_path: Path, rig: Rig) -> None:
+    """Protects from a cold start where there is no older checkpoint to go back to."""
+    kept = keeper(tmp_path, Hand())
+    kept.keep({TOPIC: rig.stream}, {P0: 7, P1: 9})
+    shutil.rmtree(tmp_path / "air" / TOPIC / "1")
+    assert kept.restore(Rig([]).stream, P0) == 7
 
 
 def test_a_state_of_another_configuration_is_not_taken_up(tmp_path: Path, rig: Rig) -> None:
