@@ -28,7 +28,7 @@ from pipeline.exit_codes import OK, UNAVAILABLE, USAGE
 from pipeline.incident import rfc3339
 from pipeline.planted import Fault
 from pipeline.stack_configs import DASHBOARDS, DEPLOY, Ports
-from pipeline.stack_servers import KafkaServer, LeftOut, Part, Server, taken
+from pipeline.stack_servers import EmbeddedKafka, KafkaServer, LeftOut, Part, Server, taken
 from pipeline.stack_starting import StackError, start
 from pipeline.stack_stations import STEP_S, Stations, Tape, tapes
 
@@ -237,7 +237,8 @@ def _show(console: Console, out: Path, parts: Sequence[Part], green_s: float) ->
     for part in parts:
         pid = "" if part.pid is None else str(part.pid)
         health = "[yellow]left out[/]" if isinstance(part, LeftOut) else "[green]well[/]"
-        table.add_row(part.name, part.address, health, pid)
+        where = f"{part.address} (embedded, in memory)" if isinstance(part, EmbeddedKafka) else part.address
+        table.add_row(part.name, where, health, pid)
     console.print()
     console.print(table)
     left_out = any(isinstance(part, LeftOut) for part in parts)
