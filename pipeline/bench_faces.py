@@ -170,9 +170,9 @@ def _result(rounds: Sequence[Round], seen: Seen, load: Load, broker: str) -> dic
         "readings_per_s_with_faces": _rate(rounds, lambda r: r.faces),
         "loop_us_per_entity_step_bare": round(1e6 * bare_cpu / steps / load.entities, 3),
         "loop_us_per_entity_step_added": round(1e6 * (faces_cpu - bare_cpu) / steps / load.entities, 3),
-        "queued_share": [
-            round(sum(getattr(r, side).queued_s for r in rounds) / sum(getattr(r, side).wall_s for r in rounds), 3)
-            for side in ("bare", "faces")
+        "queued_share": [_share(rounds, side, lambda spent: spent.queued_s) for side in ("bare", "faces")],
+        "standing_still_share": [
+            _share(rounds, side, lambda spent: sum(pause for _, _, pause in spent.pauses)) for side in ("bare", "faces")
         ],
         "scrapes": len(scrapes),
         "scrape_series": min((series for _, _, series, _ in seen.scrapes), default=0),
@@ -208,6 +208,12 @@ def _pauses(rounds: Sequence[Round], seen: Seen) -> tuple[list[float], list[floa
             in_one = any(first < ended and began < last for first, last, _, _ in seen.scrapes)
             (during if in_one else otherwise).append(pause)
     return during, otherwise
+
+
+def _share(rounds: Sequence[Round], side: str, of: Callable[[Spent], float]) -> float:
+    """Return what part of a side's time that is."""
+    all_of_it: list[Spent] = [getattr(one, side) for one in rounds]
+    return round(sum(map(of, all_of_it)) / sum(spent.wall_s for spent in all_of_it), 3)
 
 
 def _ms(pauses: Sequence[float]) -> float:
