@@ -84,7 +84,7 @@ async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     text = str(error.detail)
     if error.status_code == 404:
-        text = f"there is no such page; the API is described at {OPENAPI}"
+        text = "there is no such page; the API is listed at /docs"
     elif error.status_code == 405:
         text = f"{request.url.path[:200]} takes no {request.method}"
     return _problem(request, error.status_code, text, dict(error.headers or {}))

@@ -20,6 +20,7 @@ _TITLES = {
     429: "Too much at once",
     503: "It cannot be asked now",
 }
+_FORM_TITLES = {403: "This form was not taken"}
 _HINTS = {
     413: "Shorten what you typed, and send it again.",
     429: "Wait some seconds; nothing was changed.",
@@ -46,13 +47,15 @@ class Refusals:
             nonce: of the answer's content policy.
             back: the page that a form was sent from; empty where that is not known.
         """
+        title = _TITLES.get(status, "Something went wrong")
         again, words = ("", "")
         if back:
             again, words = back, "Back to the form"
+            title = _FORM_TITLES.get(status, title)
         elif status >= 500 or status == 429:
             again, words = path, "Try again"
         shown = {
-            "place": "", "title": _TITLES.get(status, "Something went wrong"), "text": _sentence(text),
+            "place": "", "title": title, "text": _sentence(text),
             "status": status, "hint": _HINTS.get(status, ""), "again": again, "again_words": words,
             "nonce": nonce, "path": path, "signed_in": "", "csrf": "",
         }  # fmt: skip
