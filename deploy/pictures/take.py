@@ -43,8 +43,9 @@ def main(arguments: Sequence[str]) -> int:
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        with watched(Path(folder), lambda console: _incident(browser, console, out / "incident.png")) as run:
+        with watched(Path(folder)) as run:
             _dashboard(browser, run, Path(folder), out / "dashboard.png")
+            _incident(browser, run.console, out / "incident.png")
         browser.close()
     return 0
 
