@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from connectors.kafka_local import free_port
 from pipeline.config import loads
 from pipeline.stack import require_free
 from pipeline.stack_configs import DEPLOY, Ports, prometheus_config, vedette_config
+from pipeline.stack_servers import VedetteServer
 from pipeline.stack_starting import StackError
 from pipeline.stack_stations import tapes
 
@@ -66,3 +68,21 @@ def test_a_port_that_is_taken_is_named() -> None:
         with pytest.raises(StackError, match=rf"{port} \(Kafka\)"):
             require_free(ports, kafka=True)
     require_free(ports, kafka=True)
+
+
+def test_trainings_end_with_the_stack_and_nobody_elses_do(tmp_path: Path) -> None:
+    """Protects both: a training outlives a daemon by design, so the stack has to end its own, and no other one."""
+    wait = [sys.executable, "-c", "import signal; signal.pause()"]
+    ours = subprocess.Popen([*wait, "--job", str(tmp_path / "stack" / "training" / "air" / "1")])
+    others = subprocess.Popen([*wait, "--job", str(tmp_path / "other" / "training" / "air" / "1")])
+    vedette = VedetteServer("", wait, tmp_path / "log", lambda: None, tmp_path / "stack" / "training")
+    try:
+        assert vedette.ended() is None
+        vedette.close()
+        assert vedette.pid is None
+        assert ours.wait(10.0) == -9
+        assert others.poll() is None
+    finally:
+        for process in (ours, others):
+            process.kill()
+            process.wait()
