@@ -118,7 +118,12 @@ def filled(expr: str, values: Mapping[str, str]) -> str:
     >>> filled('up{job=~"$job"}[${__range}]', {"job": "a", "__range": "5m"})
     'up{job=~"a"}[5m]'
     """
-    return _VARIABLE.sub(lambda match: values[match[1]], expr)
+    return _VARIABLE.sub(lambda match: _quoted(values[match[1]]), expr)
+
+
+def _quoted(value: str) -> str:
+    """Return a value as it stands between a query's quotation marks."""
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def _drawn(labels: Mapping[str, str], points: Sequence[Sequence[Any]], legend: str) -> Drawn:
