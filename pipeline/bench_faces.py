@@ -43,6 +43,7 @@ _EMBEDDED_STEPS = 2
 _FILL_STEPS = 3
 """Made and appended at a time, so that a round need not fit into memory."""
 _READY_S = 300.0
+_SIDES = ("bare", "faces")
 _ANSWER_S = 300.0
 
 
@@ -156,7 +157,7 @@ def _result(rounds: Sequence[Round], seen: Seen, load: Load, broker: str) -> dic
     scrapes = [ended - began for began, ended, _, _ in seen.scrapes]
     during, otherwise = _pauses(rounds, seen)
     steps = sum(r.readings for r in rounds) / (18 * load.entities)
-    bare_cpu, faces_cpu = (sum(getattr(r, side).loop_cpu_s for r in rounds) for side in ("bare", "faces"))
+    bare_cpu, faces_cpu = (sum(getattr(r, side).loop_cpu_s for r in rounds) for side in _SIDES)
     clocks: dict[str, Callable[[Spent], float]] = {
         "ratio": lambda spent: spent.wall_s,
         "ratio_undisturbed": lambda spent: spent.wall_s - spent.queued_s,
@@ -170,9 +171,15 @@ def _result(rounds: Sequence[Round], seen: Seen, load: Load, broker: str) -> dic
         "readings_per_s_with_faces": _rate(rounds, lambda r: r.faces),
         "loop_us_per_entity_step_bare": round(1e6 * bare_cpu / steps / load.entities, 3),
         "loop_us_per_entity_step_added": round(1e6 * (faces_cpu - bare_cpu) / steps / load.entities, 3),
-        "queued_share": [_share(rounds, side, lambda spent: spent.queued_s) for side in ("bare", "faces")],
+        "loop_ms_per_step": {
+            stage: [
+                round(1e3 * sum(getattr(r, side).stages.get(stage, 0.0) for r in rounds) / steps, 2) for side in _SIDES
+            ]
+            for stage in sorted(rounds[0].faces.stages)
+        },
+        "queued_share": [_share(rounds, side, lambda spent: spent.queued_s) for side in _SIDES],
         "standing_still_share": [
-            _share(rounds, side, lambda spent: sum(pause for _, _, pause in spent.pauses)) for side in ("bare", "faces")
+            _share(rounds, side, lambda spent: sum(pause for _, _, pause in spent.pauses)) for side in _SIDES
         ],
         "scrapes": len(scrapes),
         "scrape_series": min((series for _, _, series, _ in seen.scrapes), default=0),

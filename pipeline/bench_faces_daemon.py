@@ -116,6 +116,8 @@ class Spent:
     """All threads, until everything that the run left to be done was done."""
     pauses: list[tuple[float, float, float]] = field(default_factory=list)
     """(from, to, seconds between them in which the thread neither ran nor was ready), where it is not meant to wait."""
+    stages: dict[str, float] = field(default_factory=dict)
+    """Of ``loop_cpu_s`` by the stage that ended then."""
     messages: int = 0
     """Alert messages since the start."""
 
@@ -126,6 +128,8 @@ class Spent:
         self.queued_s += other.queued_s
         self.process_cpu_s += other.process_cpu_s
         self.pauses += other.pauses
+        for name, seconds in other.stages.items():
+            self.stages[name] = self.stages.get(name, 0.0) + seconds
         self.messages = other.messages
 
 
@@ -185,6 +189,7 @@ def _go(daemon: Daemon, marks: _Marks, go: Go) -> Spent:
         loop_cpu_s=time.thread_time() - cpu_s,
         queued_s=marks.queued_s() - queued_s,
         pauses=marks.pauses,
+        stages=marks.cpu_s,
     )
     _settle(daemon.housekeeping)
     spent.process_cpu_s = time.process_time() - process_s
@@ -221,13 +226,14 @@ class _Marks(Metrics):
     def __init__(self) -> None:
         super().__init__()
         self.pauses: list[tuple[float, float, float]] = []
+        self.cpu_s: dict[str, float] = {}
         self.messages = 0
         self._schedule = _open_schedule()
         self._last = (0.0, 0.0, 0.0)
 
     def begin(self) -> float:
         """Forget what was; return the time."""
-        self.pauses = []
+        self.pauses, self.cpu_s = [], {}
         self._last = (time.perf_counter(), time.thread_time(), self.queued_s())
         return self._last[0]
 
@@ -236,8 +242,9 @@ class _Marks(Metrics):
         super().stage(name, seconds)
         now = (time.perf_counter(), time.thread_time(), self.queued_s())
         before, self._last = self._last, now
+        wall, cpu, queued = (b - a for a, b in zip(before, now, strict=True))
+        self.cpu_s[name] = self.cpu_s.get(name, 0.0) + cpu
         if name not in _WAITING_STAGES:
-            wall, cpu, queued = (b - a for a, b in zip(before, now, strict=True))
             self.pauses.append((before[0], now[0], max(wall - cpu - queued, 0.0)))
 
     def said(self, messages: object) -> None:
