@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -54,15 +54,16 @@ def openmetrics(first_s: int) -> str:
     """Return the past as promtool takes it."""
     name = HOSTILE.replace('"', '\\"')
     one = f'stream="air",entity="{name}"'
-    lines = []
-    for metric, labels, value in (
+    lines: list[str] = []
+    series: list[tuple[str, str, Callable[[int], float]]] = [
         ("vedette_observed", f'{one},channel="no2"', lambda t: 10.0 if t < 40 else 30.0),
         ("vedette_expected", f'{one},channel="no2"', lambda t: 10.0),
         ("vedette_expected_lower", f'{one},channel="no2"', lambda t: 8.0),
         ("vedette_expected_upper", f'{one},channel="no2"', lambda t: 12.0),
         ("vedette_score", one, lambda t: 0.2 if t < 40 else 1.7),
         ("vedette_incident", one, lambda t: 0.0 if t < 40 else 2.0),
-    ):
+    ]
+    for metric, labels, value in series:
         lines.append(f"# TYPE {metric} gauge")
         lines += [f"{metric}{{{labels}}} {value(t)} {first_s + t * EVERY_S}" for t in range(POINTS)]
     return "\n".join([*lines, "# EOF", ""])
