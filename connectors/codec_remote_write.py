@@ -73,7 +73,7 @@ def decompressed(block: bytes, most: int) -> bytes | Refusal:
     try:
         return bytes(snappy.uncompress(block))
     except snappy.UncompressError as error:
-        return Refusal(Reason.WRONG_TYPE, f"the body is no snappy block: {error}"[:200])
+        return Refusal(Reason.WRONG_TYPE, f"the body is no snappy block: {str(error) or 'damaged'}"[:200])
 
 
 class RemoteWrite:

@@ -14,6 +14,8 @@ from pipeline.ingest.kind import ENTRY_POINTS, SourceKind
 log = structlog.get_logger("vedette.ingest")
 
 OURS: tuple[str, ...] = (
+    "http",
+    "usgs",
 )  # fmt: skip
 """Modules in ``pipeline.ingest.kinds``; each has a ``KIND``."""
 

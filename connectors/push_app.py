@@ -1,0 +1,206 @@
+"""The app that takes pushed readings: a path for each kind of sender, one way through it for all.
+
+    who sends ► its body, within bounds ► its codec, piece by piece ► the outlet ► durable ► the answer
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from connectors import push_replies as replies
+from connectors.codec_line_protocol import PRECISIONS, LineMapping, LineProtocol
+from connectors.codec_otlp import DEFAULT_LABELS as OTLP_LABELS
+from connectors.codec_otlp import Otlp
+from connectors.codec_remote_write import DEFAULT_LABELS as REMOTE_WRITE_LABELS
+from connectors.codec_remote_write import BodyTooLarge, RemoteWrite, decompressed
+from connectors.label_mapping import LabelMapping
+from connectors.push_body import BodyReader, Held, Trouble, drained, too_large, unzipped
+from connectors.push_json import FORMS, Form, PushedJson
+from connectors.push_senders import Sender, Senders
+from connectors.push_taking import Outcome, Taking
+from connectors.pushed import Pushed
+from connectors.refusal import Refusal
+
+OPENAPI = "/api/openapi.json"
+_DRAINED_BYTES = 16 * 1_048_576
+
+Pieces = Callable[[bytes], Iterator[Pushed]]
+Count = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class PushMappings:
+    """How each protocol's names become entities and channels."""
+
+    lines: LineMapping = field(default_factory=LineMapping)
+    remote_write: LabelMapping = REMOTE_WRITE_LABELS
+    otlp: LabelMapping = OTLP_LABELS
+
+
+class PushApp:
+    """Takes pushed readings.
+
+    Args:
+        taking: what hands them over.
+        bodies: reads bodies.
+        senders: who may.
+        mappings: how names become entities and channels.
+        count: told of what happens: ``requests_…``, ``unauthorized``, ``troubles``.
+    """
+
+    def __init__(
+        self, taking: Taking, bodies: BodyReader, senders: Senders, mappings: PushMappings, count: Count
+    ) -> None:
+        self._taking = taking
+        self._bodies = bodies
+        self._senders = senders
+        self._count = count
+        self._json = PushedJson()
+        self._lines = LineProtocol(mappings.lines)
+        self._remote_write = RemoteWrite(mappings.remote_write)
+        self._otlp = Otlp(mappings.otlp)
+
+    def app(self) -> FastAPI:
+        """Return it as an ASGI app."""
+        app = FastAPI(
+            title="Vedette: pushed readings", version="1", openapi_url=OPENAPI, docs_url=None, redoc_url=None,
+            description="Takes readings from whoever pushes them; an answer comes when they are durable.",
+            redirect_slashes=False,
+        )  # fmt: skip
+        for path, take, about, media in (
+            ("/api/readings", self.readings, "Canonical readings, SenML or CloudEvents", tuple(FORMS)[:10]),
+            ("/api/v2/write", self.line_protocol, "Line protocol, as InfluxDB 2 takes it", ("text/plain",)),
+            ("/write", self.line_protocol, "Line protocol, as InfluxDB 1 takes it", ("text/plain",)),
+            ("/api/v1/write", self.remote_write, "Prometheus remote-write 1.0", ("application/x-protobuf",)),
+            ("/v1/metrics", self.otlp, "OTLP metrics", ("application/x-protobuf", "application/json")),
+        ):
+            content = {one: {"schema": {"type": "string", "format": "binary"}} for one in media if one}
+            app.add_api_route(
+                path, take, methods=["POST"], summary=about, response_class=Response,
+                operation_id=path.strip("/").replace("/", "_"),
+                openapi_extra={"requestBody": {"required": True, "content": content}},
+            )  # fmt: skip
+        app.add_api_route("/ping", self.ping, methods=["GET"], summary="Whether it listens", response_class=Response)
+        app.add_exception_handler(Trouble, self._trouble)
+        app.add_exception_handler(HTTPException, _http)
+        return app
+
+    async def readings(self, request: Request) -> Response:
+        """Take JSON; the media type says which, and is found out where it says just JSON."""
+        media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        form = FORMS.get(media)
+        if request.headers.get("ce-specversion"):
+            form = Form.ANY
+        if form is None:
+            raise Trouble(415, f"Content-Type {media[:60]!r}; allowed: {', '.join(name for name in FORMS if name)}")
+        entity = _event_entity(request.headers)
+        outcome = await self._take(
+            request, "json", lambda body: self._json.read(body, form, self._taking.now_us(), entity)
+        )
+        return replies.listed(outcome)
+
+    async def line_protocol(self, request: Request) -> Response:
+        """Take lines; ``precision`` in the query is the unit of their timestamps, ns if it says none."""
+        precision = request.query_params.get("precision", "")
+        if precision not in PRECISIONS:
+            allowed = ", ".join(name for name in PRECISIONS if name)
+            raise Trouble(400, f"precision {precision[:20]!r}; allowed: {allowed}")
+        return replies.influx(
+            await self._take(
+                request, "line_protocol", lambda body: self._lines.read(body, self._taking.now_us(), precision)
+            )
+        )
+
+    async def remote_write(self, request: Request) -> Response:
+        """Take a WriteRequest in a snappy block."""
+        if "io.prometheus.write.v2" in request.headers.get("content-type", ""):
+            raise Trouble(415, "remote-write 2.0; allowed: 1.0, prometheus.WriteRequest")
+        encoding = request.headers.get("content-encoding", "snappy").strip().lower()
+        if encoding != "snappy":
+            raise Trouble(415, f"Content-Encoding {encoding[:40]!r}; allowed: snappy")
+        return replies.plain(await self._take(request, "remote_write", self._remote_write.read, self._unsnapped))
+
+    async def otlp(self, request: Request) -> Response:
+        """Take an ExportMetricsServiceRequest, as protobuf or JSON."""
+        media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media not in ("application/x-protobuf", "application/json"):
+            raise Trouble(415, f"Content-Type {media[:60]!r}; allowed: application/x-protobuf, application/json")
+        as_json = media == "application/json"
+        outcome = await self._take(request, "otlp", lambda body: self._otlp.read(body, json=as_json))
+        return replies.otlp(outcome, as_json)
+
+    async def ping(self) -> Response:
+        """Say that it listens, as clients of InfluxDB ask."""
+        return Response(status_code=204, headers={"X-Influxdb-Version": "vedette"})
+
+    # ---- inner ----
+
+    async def _take(
+        self,
+        request: Request,
+        kind: str,
+        pieces: Pieces,
+        unpacked: Callable[[Request, bytes], bytes] | None = None,
+    ) -> Outcome:
+        """Take the body of a request; return what became of it when that is durable."""
+        sender = self._sender(request)
+        self._count(f"requests_{kind}")
+        with self._bodies.held() as held:
+            body = await self._body(request, held, unpacked or self._unzipped)
+            return await self._taking.take(pieces(body), sender, request.url.path)
+
+    def _sender(self, request: Request) -> Sender:
+        peer = request.client.host if request.client else ""
+        sender = self._senders.sender(request.headers, request.query_params, peer)
+        if sender is None:
+            self._count("unauthorized")
+            raise Trouble(401, self._senders.wanted)
+        return sender
+
+    async def _body(self, request: Request, held: Held, unpacked: Callable[[Request, bytes], bytes]) -> bytes:
+        raw = await self._bodies.collect(request.stream(), held, request.headers)
+        body = unpacked(request, raw)
+        if body is not raw:
+            held.take(len(body))
+        return body
+
+    def _unzipped(self, request: Request, raw: bytes) -> bytes:
+        return unzipped(raw, request.headers.get("content-encoding", ""), self._bodies.most_bytes)
+
+    def _unsnapped(self, request: Request, raw: bytes) -> bytes:
+        try:
+            body = decompressed(raw, self._bodies.most_bytes)
+        except BodyTooLarge as error:
+            raise too_large(error.needed, error.most) from None
+        if isinstance(body, Refusal):
+            raise Trouble(400, body.detail)
+        return body
+
+    async def _trouble(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, Trouble)
+        self._count(f"answered_{error.status}")
+        if error.status in (401, 413):
+            await drained(request.stream(), _DRAINED_BYTES)
+        return replies.trouble(error, request.url.path, request.headers.get("content-type", ""))
+
+
+def _event_entity(headers: Mapping[str, str]) -> str | None:
+    """Return the entity that the attributes of a CloudEvent in binary mode name."""
+    if "ce-specversion" not in headers:
+        return None
+    return headers.get("ce-partitionkey") or headers.get("ce-subject") or None
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    text = str(error.detail)
+    if error.status_code == 404:
+        text = f"not found; what is taken is described at {OPENAPI}"
+    elif error.status_code == 405:
+        text = f"{request.url.path[:200]} takes no {request.method}"
+    return replies.trouble(Trouble(error.status_code, text), request.url.path, "")

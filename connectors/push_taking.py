@@ -1,0 +1,145 @@
+"""From the pieces of a pushed body to the outlet, and the wait until all are durable: then the sender is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+
+from connectors.errors import ConnectorError, SpoolFull
+from connectors.push_body import Trouble
+from connectors.push_senders import Sender
+from connectors.pushed import Pushed
+from connectors.reading import Reading, Reason, Rejected
+from connectors.refusal import Refusal
+from connectors.source import Outlet, Stopping
+from connectors.timestamps import to_text
+
+_MOST_TOLD = 100
+"""Refusals in one answer."""
+_STOPPING_S = 5.0
+_TROUBLE_S = 5.0
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a body."""
+
+    accepted: int = 0
+    rejected: int = 0
+    told: list[Rejected] = field(default_factory=list)
+    """The first refusals."""
+
+    def said(self, most: int = 3) -> str:
+        """Return the first reasons, and how many there are, for a person.
+
+        >>> Outcome().said()
+        ''
+        """
+        reasons = "; ".join(one.detail for one in self.told[:most])
+        more = self.rejected - min(len(self.told), most)
+        return f"{reasons}; and {more} more" if more > 0 else reasons
+
+
+class Taking:
+    """Hands pieces over, one after the other. For one event loop.
+
+    Args:
+        outlet: where readings go.
+        max_ahead_us: readings further in the future are refused here, so that their sender hears of it.
+        now_us: the wall clock.
+    """
+
+    def __init__(
+        self, outlet: Outlet, max_ahead_us: int, now_us: Callable[[], int] = lambda: time.time_ns() // 1000
+    ) -> None:
+        self._outlet = outlet
+        self._max_ahead_us = max_ahead_us
+        self.now_us = now_us
+        self.heard_s = time.monotonic()
+        """When anything came last."""
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    async def take(self, pieces: Iterator[Pushed], sender: Sender, path: str) -> Outcome:
+        """Make all pieces durable; return what became of them.
+
+        Raises:
+            Trouble: 429 when there is no room, 503 when nothing can be made durable now; all is to be sent again, and
+                what was durable already is known again.
+        """
+        outcome = Outcome()
+        for piece in pieces:
+            self._refuse_what_lies_ahead(piece)
+            for reading in piece.readings if sender.prefix else ():
+                reading.entity = sender.prefix + reading.entity
+            rejected = [replace(one, topic=path, key=sender.name.encode()) for one in piece.rejected]
+            await self._durable(piece.readings, rejected)
+            outcome.accepted += len(piece.readings)
+            outcome.rejected += len(rejected) + piece.unlisted
+            outcome.told += rejected[: _MOST_TOLD - len(outcome.told)]
+            if piece.ignored:
+                self._outlet.count("ignored", piece.ignored)
+            if piece.unlisted:
+                self._outlet.count("refused_unlisted", piece.unlisted)
+        self.heard_s = time.monotonic()
+        return outcome
+
+    def leave(self) -> None:
+        """Have all who wait answered at once: they are to send again."""
+        for one in list(self._waiting):
+            if not one.done():
+                one.set_exception(Trouble(503, "the process stops; send this again", _STOPPING_S))
+
+    def _refuse_what_lies_ahead(self, piece: Pushed) -> None:
+        latest_us = self.now_us() + self._max_ahead_us
+        if max((reading.time_us for reading in piece.readings), default=0) <= latest_us:
+            return
+        ahead = [reading for reading in piece.readings if reading.time_us > latest_us]
+        piece.readings = [reading for reading in piece.readings if reading.time_us <= latest_us]
+        for reading in ahead:
+            detail = f"time {to_text(reading.time_us)} is after {to_text(latest_us)}; look at the sender's clock"
+            raw = repr(reading).encode("utf-8", "backslashreplace")
+            place = f"{reading.entity[:80]}/{reading.channel[:80]}"
+            piece.refuse(Refusal(Reason.TOO_FAR_AHEAD, detail), raw, 0, place)
+
+    async def _durable(self, readings: list[Reading], rejected: list[Rejected]) -> None:
+        try:
+            await self._awaited(self._outlet.offer(readings, rejected=rejected))
+        except SpoolFull as error:
+            self._outlet.count("pushed_back")
+            raise Trouble(429, f"{error}; send this again later", error.retry_after_s) from None
+        except Stopping:
+            raise Trouble(503, "the process stops; send this again", _STOPPING_S) from None
+        except ConnectorError as error:
+            self._outlet.count("not_durable")
+            raise Trouble(503, f"not taken: {error}", _TROUBLE_S) from None
+
+    async def _awaited(self, done: Future[None]) -> None:
+        """Wait for a future of another thread. ``asyncio.wrap_future`` would cancel it when the sender hangs up."""
+        if done.done():
+            return done.result()
+        loop = asyncio.get_running_loop()
+        here: asyncio.Future[None] = loop.create_future()
+
+        def settle() -> None:
+            if here.done():
+                return
+            error = done.exception()
+            if error is None:
+                here.set_result(None)
+            else:
+                here.set_exception(error)
+
+        def tell(_: Future[None]) -> None:
+            if not loop.is_closed():  # closed: nobody waits any more
+                loop.call_soon_threadsafe(settle)
+
+        self._waiting.add(here)
+        done.add_done_callback(tell)
+        try:
+            await here
+        finally:
+            self._waiting.discard(here)
+        return None
