@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from playwright.sync_api import ConsoleMessage, Error, Page, Request
 
-AXE = Path(os.environ.get("AXE_CORE", "node_modules/axe-core")) / "axe.min.js"
-"""From npm: ``npm install axe-core``, here or where AXE_CORE points to."""
+TOOLS = Path(__file__).parents[2] / ".tools"
+AXE = Path(os.environ.get("AXE_CORE", TOOLS / "node_modules" / "axe-core")) / "axe.min.js"
+"""From npm: ``make tools`` puts it there; AXE_CORE says where another one lies."""
 Scheme = Literal["light", "dark"]
 WIDTHS = (390, 1440)
 LOOKS: tuple[tuple[int, Scheme], ...] = ((390, "light"), (1440, "dark"))

@@ -86,7 +86,7 @@ def test_each_page_renders(visits: Visits, width: int, scheme: Scheme) -> None:
 def test_accessibility(visits: Visits, width: int, scheme: Scheme) -> None:
     """axe finds nothing on any page: contrast, labels, headings, landmarks, tables."""
     if not Axe.there:
-        pytest.skip("axe-core is not installed; npm install axe-core")
+        pytest.skip("axe-core is not installed: make tools gets it where npm is")
     assert {name: visit.violations for name, visit in visits(width, scheme).items() if visit.violations != []} == {}
 
 
