@@ -161,7 +161,7 @@ class Link:
             return []
         try:
             self._send()
-            if most and sock.pending():
+            if self._received or (most and sock.pending()):
                 timeout_s = 0.0
             wanted = (select.POLLIN if most else 0) | (select.POLLOUT if sock.unsent else 0)
             self._poll.modify(sock, wanted)

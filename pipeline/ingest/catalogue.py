@@ -15,6 +15,7 @@ log = structlog.get_logger("vedette.ingest")
 
 OURS: tuple[str, ...] = (
     "http",
+    "mqtt",
     "usgs",
 )  # fmt: skip
 """Modules in ``pipeline.ingest.kinds``; each has a ``KIND``."""
