@@ -101,6 +101,7 @@ class Poller:
         self._client: httpx.AsyncClient | None = None
         self._validators: dict[str, dict[str, str]] = {}
         self._told_failing = False
+        self._server_ahead_us = 0
 
     def __enter__(self) -> Self:
         return self
@@ -152,6 +153,10 @@ class Poller:
                 self._say_working()
                 return answer
         raise AssertionError("the last try returns or raises")
+
+    def now_us(self) -> int:
+        """Return the time by the service's clock, as its newest answer told it; before the first one, by ours."""
+        return time.time_ns() // 1000 + self._server_ahead_us
 
     def remember(self, answer: Answer) -> None:
         """Ask at this address, from now on, only whether it changed since. Call it when all of it is durable."""
@@ -247,6 +252,7 @@ class Poller:
     def _check(self, answer: Answer, accept: Collection[int], conditional: bool) -> None:
         """Return if the answer is one to use; raise what it means otherwise."""
         self._limiter.learn(allowance_of(answer.headers, answer.received_us / 1e6))
+        self._server_ahead_us = answer.server_time_us - answer.received_us
         status = answer.status
         if status in accept or (status == 304 and conditional):
             return

@@ -14,6 +14,8 @@ import msgspec
 from connectors.reading import Reason
 from connectors.refusal import LONGEST_DETAIL, Refusal, shortened
 
+_KEPT_BYTES = 4096
+
 
 def parsed(body: bytes) -> object | Refusal:
     """Return the document that ``body`` holds: dicts, lists, texts, numbers (NaN and infinities too), bools, None.
@@ -33,6 +35,15 @@ def parsed(body: bytes) -> object | Refusal:
         said = str(error) or type(error).__name__
         begins = body[:60].decode("utf-8", "replace")
         return Refusal(Reason.INVALID_JSON, f"no JSON: {said}; it begins {begins!r}"[:LONGEST_DETAIL])
+
+
+def written(value: object) -> bytes:
+    """Return a parsed value as JSON again, cut to 4 kB: what a refused row is kept as."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=repr)
+    except (ValueError, RecursionError):
+        text = shortened(value)
+    return text.encode("utf-8", "replace")[:_KEPT_BYTES]
 
 
 def number_of(value: object) -> float | Refusal | None:
