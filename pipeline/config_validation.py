@@ -101,6 +101,8 @@ def _existing(data: Any, location: Iterable[str | int]) -> Path:
             data = data[part]
         elif isinstance(data, dict) and part in data:
             data = data[str(part)]
+        elif isinstance(data, dict) and data.get("kind") == part:
+            continue  # the member of a union of kinds; what is wrong lies deeper
         else:
             break
         path.append(part)
