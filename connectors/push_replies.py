@@ -12,7 +12,8 @@ path             all taken        some or none taken                            
 ================ ================ =================================================== ==============================
 
 Everywhere: 401 without a known secret, 408, 413, 415; 429 and 503 with ``Retry-After``: nothing of it, or not all, is
-durable, and all of it is to be sent again.
+durable, and all of it is to be sent again. Remote-write has 503 in the place of 429: Prometheus drops what gets a 429
+unless its ``retry_on_http_429`` says otherwise, and repeats after a 503.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def trouble(error: Trouble, path: str, content_type: str) -> Response:
         code = _INFLUX_CODES.get(error.status, "invalid")
         response = _json(error.status, {"code": code, "message": str(error), "error": str(error)})
     elif path == "/api/v1/write":
-        response = Response(f"{error}\n", error.status, media_type="text/plain")
+        response = Response(f"{error}\n", 503 if error.status == 429 else error.status, media_type="text/plain")
     else:
         response = _json(error.status, {"error": str(error)})
     if error.retry_after_s is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from connectors.source import ReadingSource
 from pipeline.config_fields import Count, Name, PositiveDuration, Secret, Section, Size
@@ -61,6 +61,20 @@ class HttpOptions(SourceOptions):
     line_protocol: LineOptions = Field(default_factory=LineOptions)
     remote_write: LabelOptions = LabelOptions(entity=("instance",), ignore=("job",))
     otlp: LabelOptions = LabelOptions(entity=("host.name", "service.name", "service.instance.id"))
+
+    @model_validator(mode="after")
+    def _knows_its_senders(self) -> HttpOptions:
+        from connectors.push_senders import is_loopback
+
+        names, tokens = {one.name for one in self.senders}, {one.token.get_secret_value() for one in self.senders}
+        if len(names) < len(self.senders) or len(tokens) < len(self.senders):
+            raise ValueError("two senders have one name or one token | each name and each token once")
+        if not (self.senders or self.open_to_all or is_loopback(self.host)):
+            raise ValueError(
+                f"host {self.host} is reached from other machines, and there are no senders | at least one sender with "
+                "a token, open_to_all: true, or host: 127.0.0.1"
+            )
+        return self
 
 
 def _build(options: HttpOptions, place: SourcePlace) -> ReadingSource:
