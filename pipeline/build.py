@@ -6,9 +6,8 @@ No class below knows a config object; each gets flat arguments.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import structlog
@@ -24,7 +23,7 @@ from models.detection import WITNESSES, Detector
 from models.online import OnlineDetector
 from models.registry import Registry, RegistryError
 from pipeline.alerting import Alerting, AnomalyPolicy
-from pipeline.casebook import StreamFacts, site_of
+from pipeline.casebook import StreamFacts, sites
 from pipeline.checkpointing import CheckpointStore
 from pipeline.config import Config
 from pipeline.config_streams import StreamConfig
@@ -211,7 +210,7 @@ def build_stream(
     predictor = Predictor(capacity, len(channels), config.horizons, step_s, replay_steps=config.model.window)
     lookalikes = Lookalikes(len(channels), round(lookalikes_for.total_seconds() * 1e6))
     facts = StreamFacts(
-        config.name, step_us, lambda slot: screen.entities[slot], _site(config.site_of), _maintenance(config),
+        config.name, step_us, lambda slot: screen.entities[slot], sites(config.site_of), _maintenance(config),
         lambda: predictor.forecast_version, lookalikes.silenced_by,
     )  # fmt: skip
     budget = config.budget
@@ -330,18 +329,6 @@ def _maintenance(config: StreamConfig) -> Maintenance:
             for m in config.maintenance
         ]
     )
-
-
-def _site(patterns: Mapping[str, str]) -> Callable[[str], str]:
-    """Return the function from entity to site: the first pattern that fits, else the name's own first part."""
-
-    def site(entity: str) -> str:
-        for pattern, name in patterns.items():
-            if fnmatchcase(entity, pattern):
-                return name
-        return site_of(entity)
-
-    return site
 
 
 def _us(duration: timedelta) -> int:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from connectors.alert_store import AlertStore
 from connectors.errors import Misconfigured
 from models.registry import Registry, StoredModel
+from pipeline.casebook import sites
 from pipeline.config import Config, HttpConfig, effective
 from pipeline.config_streams import StreamConfig
 from pipeline.health import HealthServer, Probes
@@ -90,7 +91,14 @@ def _entities(config: Config, metrics: Metrics, live: Live) -> EntityMetrics | N
     shown = config.metrics
     if not shown.per_entity:
         return None
-    return EntityMetrics(live, metrics.registry, shown.max_series, shown.idle.total_seconds())
+    site_of = {stream.name: sites(stream.site_of) for stream in config.streams}
+    return EntityMetrics(
+        live,
+        metrics.registry,
+        shown.max_series,
+        shown.idle.total_seconds(),
+        lambda stream, entity: site_of[stream](entity),
+    )
 
 
 def _console(

@@ -91,13 +91,13 @@ def console_url(config: Config, port: int | None = None) -> str:
 
 def open_alertmanager(receiver: ReceiverConfig, place: int) -> Alertmanager:
     """Return the receiver's Alertmanager at that place in its ``urls``."""
-    return Alertmanager(receiver.urls[place], receiver.timeout.total_seconds())
+    return Alertmanager(receiver.urls[place], receiver.timeout.total_seconds(), receiver.ca_file)
 
 
 def open_webhook(receiver: ReceiverConfig) -> Webhook:
     """Return the receiver's webhook."""
     secret = receiver.secret.get_secret_value() if receiver.secret is not None else None
-    return Webhook(receiver.urls[0], secret, receiver.timeout.total_seconds())
+    return Webhook(receiver.urls[0], secret, receiver.timeout.total_seconds(), receiver.ca_file)
 
 
 def _route(receiver: ReceiverConfig, found: list[Instance]) -> Route:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -44,6 +45,18 @@ def site_of(entity: str) -> str:
     """
     cut = min((i for i in map(entity.find, _SEPARATORS) if i > 0), default=len(entity))
     return entity[:cut]
+
+
+def sites(patterns: Mapping[str, str]) -> Callable[[str], str]:
+    """Return the function from entity to site: the first pattern that fits, else the name's own first part."""
+
+    def site(entity: str) -> str:
+        for pattern, name in patterns.items():
+            if fnmatchcase(entity, pattern):
+                return name
+        return site_of(entity)
+
+    return site
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,6 +148,8 @@ class ReceiverConfig(Section):
     """Of a file: JSON lines are appended to it."""
     secret: Secret | None = None
     """A webhook's requests are signed with it (HMAC-SHA256)."""
+    ca_file: Path | None = None
+    """PEM with the authorities that its certificate is checked against; none: the system's."""
     streams: tuple[Glob, ...] = ("*",)
     kinds: tuple[str, ...] = ()
     """Kinds of incident; empty: all."""

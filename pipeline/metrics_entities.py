@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import threading
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -38,7 +38,8 @@ _LEFT_OUT = ("vedette_entity_series_left_out", "Series of single entities that m
 
 FAMILIES: tuple[tuple[str, tuple[str, ...], str], ...] = (
     *((name, ("stream", "entity", "channel"), text) for name, text in _OF_CHANNELS.items()),
-    *((name, ("stream", "entity"), text) for name, text in _OF_ENTITIES.items()),
+    ("vedette_score", ("stream", "entity"), _OF_ENTITIES["vedette_score"]),
+    ("vedette_incident", ("stream", "entity", "site"), _OF_ENTITIES["vedette_incident"]),
     (_SHOWN[0], (), _SHOWN[1]),
     (_LEFT_OUT[0], (), _LEFT_OUT[1]),
 )
@@ -59,7 +60,12 @@ class EntityMetrics:
     """
 
     def __init__(
-        self, live: Live, registry: CollectorRegistry, max_series: int = 50_000, idle_s: float = 21_600.0
+        self,
+        live: Live,
+        registry: CollectorRegistry,
+        max_series: int = 50_000,
+        idle_s: float = 21_600.0,
+        site: Callable[[str, str], str] = lambda stream, entity: "",
     ) -> None:
         """Take what there is to show from ``live``.
 
@@ -67,8 +73,10 @@ class EntityMetrics:
             registry: gets the gauges of how many series are shown and left out.
             max_series: series of single entities over all streams.
             idle_s: event time after which an entity without a value is no longer shown.
+            site: of a stream's entity, which incidents are grouped by.
         """
         self._live = live
+        self._site = site
         self._max_series = max_series
         self._idle_us = int(idle_s * 1e6)
         self._shown = Gauge(*_SHOWN, registry=registry)
@@ -86,7 +94,7 @@ class EntityMetrics:
     def _choose(self, steps: Sequence[LiveStep]) -> None:
         wanted = {}
         for step in steps:
-            choice = self._choices.setdefault(step.stream, _Choice(self._idle_us))
+            choice = self._choices.setdefault(step.stream, _Choice(self._idle_us, self._site))
             choice.see(self._live.steps_after(step.stream, choice.seen_us), step)
             wanted[step.stream] = choice.active() * _series_each(step)
         room = _shares(wanted, self._max_series)
@@ -107,9 +115,10 @@ class EntityMetrics:
             yield _header(name, text)
             for step in steps:
                 choice = self._choices[step.stream]
-                yield _lines(
-                    name, choice.entity_labels, (step.score if name == "vedette_score" else step.level)[choice.rows]
-                )
+                if name == "vedette_score":
+                    yield _lines(name, choice.entity_labels, step.score[choice.rows])
+                else:
+                    yield _lines(name, choice.site_labels, step.level[choice.rows])
 
 
 def exposition(registry: CollectorRegistry, entities: EntityMetrics | None = None) -> bytes:
@@ -128,12 +137,13 @@ class _Labels(NamedTuple):
 class _Choice:
     """Who of a stream is shown."""
 
-    def __init__(self, idle_us: int) -> None:
+    def __init__(self, idle_us: int, site: Callable[[str, str], str]) -> None:
         self.seen_us = -(2**62)
         """End of the newest step that was looked at."""
         self.rows = np.empty(0, np.intp)
         """[m] those shown, ascending."""
-        self.entity_labels = self.channel_labels = pa.array([], pa.string())
+        self.entity_labels = self.channel_labels = self.site_labels = pa.array([], pa.string())
+        self._site = site
         self._idle_us = idle_us
         self._names: Sequence[str] = ()
         self._measured_us = np.empty(0, np.int64)  # [n] end of the newest step with a value
@@ -200,6 +210,10 @@ class _Choice:
         entities = [f'{{{stream},entity="{_escaped(step.names[row])}"' for row in rows]
         channels = [f',channel="{_escaped(name)}"}} ' for name in step.channels]
         self.entity_labels = pa.array([entity + "} " for entity in entities], pa.string())
+        sites = (self._site(step.stream, step.names[row]) for row in rows)
+        self.site_labels = pa.array(
+            [f'{entity},site="{_escaped(site)}"}} ' for entity, site in zip(entities, sites, strict=True)], pa.string()
+        )
         self.channel_labels = pa.array([entity + channel for entity in entities for channel in channels], pa.string())
         self._labels = _Labels(step.names, rows)
 

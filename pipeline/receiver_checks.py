@@ -38,6 +38,8 @@ def problems(receiver: ReceiverConfig) -> Iterator[tuple[str, str, str]]:
         yield "urls", "is of no use to a file", "leave it out"
     if len(set(receiver.urls)) != urls:
         yield "urls", "holds an address twice", "each address once"
+    if receiver.ca_file is not None and not any(url.startswith("https:") for url in receiver.urls):
+        yield "ca_file", "is of no use without an https address", "leave it out"
     if receiver.secret is not None and kind != "webhook":
         yield "secret", f"is of no use to kind {kind}, which signs nothing", "leave it out"
     if receiver.secret is not None and not receiver.secret.get_secret_value():

@@ -102,9 +102,17 @@ def _wrong() -> list[Panel]:
         rows(
             "Open incidents by stream and kind",
             Query('sum by (stream, kind, tier) (vedette_open_incidents{stream=~"$stream"}) > 0'),
-            text="What is open now. The site and the reason of each are in the console.",
+            text="What is open now. The reason of each is in the console.",
             columns=[("stream", "Stream"), ("kind", "Kind"), ("tier", "Tier"), ("Value", "Open")],
-            width=10,
+            width=6,
+            links=_INCIDENTS,
+        ),
+        rows(
+            "Entities in an incident by site",
+            Query('count by (stream, site) (vedette_incident{stream=~"$stream"} > 0)'),
+            text="A site with many is one event, or has lost its power; streams[].site_of says who belongs to it.",
+            columns=[("stream", "Stream"), ("site", "Site"), ("Value", "Entities")],
+            width=6,
             links=_INCIDENTS,
         ),
         rows(
@@ -113,7 +121,7 @@ def _wrong() -> list[Panel]:
             text="Click for the entity's curves or its page in the console.",
             columns=[("stream", "Stream"), ("entity", "Entity"), ("Value", "Incident")],
             words=LEVEL_WORDS,
-            width=7,
+            width=6,
             links=ENTITY_OF_ROW,
         ),
         rows(
@@ -122,7 +130,7 @@ def _wrong() -> list[Panel]:
             text="Of the newest step; 1 is the boundary of an alert.",
             columns=[("stream", "Stream"), ("entity", "Entity"), ("Value", "Score")],
             steps=[Step(GREEN), Step(YELLOW, 0.7), Step(RED, 1)],
-            width=7,
+            width=6,
             links=ENTITY_OF_ROW,
         ),
         states(

@@ -218,3 +218,15 @@ def test_every_family_is_listed_with_its_labels() -> None:
         for sample in family.samples
     }
     assert told == set(FAMILIES)
+
+
+def test_an_incident_names_its_site() -> None:
+    """Protects the overview by site: the label is what the config says of the entity, whatever it is called."""
+    live, registry = Live(), CollectorRegistry()
+    metrics = EntityMetrics(live, registry, site=lambda stream, entity: f'{stream} "{entity[0]}"')
+    live.stepped(live_step(1, ["north/1", "south/1"], [[1.0, 2.0], [3.0, 4.0]], stream="air", channels=["pm25", "no2"]))
+    families = text_string_to_metric_families(exposition(registry, metrics).decode())
+    [found] = [family for family in families if family.name == "vedette_incident"]
+    assert [(s.labels["entity"], s.labels["site"]) for s in found.samples] == [
+        ("north/1", 'air "n"'), ("south/1", 'air "s"')
+    ]  # fmt: skip
