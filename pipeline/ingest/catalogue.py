@@ -16,6 +16,8 @@ log = structlog.get_logger("vedette.ingest")
 OURS: tuple[str, ...] = (
     "http",
     "mqtt",
+    "hubeau",
+    "uk_flood",
     "usgs",
 )  # fmt: skip
 """Modules in ``pipeline.ingest.kinds``; each has a ``KIND``."""
