@@ -25,6 +25,7 @@ _LEAVE_S = 1.2
 _BACKOFF_FIRST_S = 0.5
 _BACKOFF_MOST_S = 30.0
 _WELL_AFTER_S = 10.0
+_SUSPICIOUS = 2
 _MOST_BYTES = 32 * 1_048_576
 
 
@@ -108,6 +109,8 @@ class _Running:
         self._window = Window(outlet, self._wake, most, _MOST_BYTES)
         self._redeliveries = Redeliveries()
         self._ticked_s = time.monotonic()
+        self._short = 0
+        """How many connections in a row did not last."""
         self._link: Link | None = None
 
     def run(self) -> None:
@@ -118,9 +121,10 @@ class _Running:
             reason = self._serve()
             if reason is None:
                 break
-            self._lose(reason)
             if time.monotonic() - since_s >= _WELL_AFTER_S:
-                backoff_s = _BACKOFF_FIRST_S
+                backoff_s, self._short = _BACKOFF_FIRST_S, 0
+            self._short += 1
+            self._lose(reason)
             backoff_s = self._connect_again(backoff_s)
         self._leave()
 
@@ -209,7 +213,10 @@ class _Running:
         self._window.connection_lost()
         self._redeliveries.connection_lost()
         self._consumer.disconnected()
-        address = self._connection.broker.address
+        broker = self._connection.broker
+        address = broker.address
+        if self._short >= _SUSPICIOUS:
+            reason += f", time and again; perhaps another client has our client id {broker.client_id}"
         self._outlet.failing(f"{address}: {reason}")
         if link is not None:
             link.close()

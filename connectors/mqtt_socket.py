@@ -102,8 +102,20 @@ class BufferedSocket:
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             pass
         except OSError as error:
-            self.error = self.error or error
+            self.error = self._last_word() or error
             raise
+
+    def _last_word(self) -> OSError | None:
+        """Return the alert that a peer sent before it closed: with TLS 1.3 it comes after our side is done."""
+        try:
+            self._sock.recv(PIECE_BYTES)
+        except ssl.SSLWantReadError:
+            return None
+        except ssl.SSLError as error:
+            return error
+        except OSError:
+            return None
+        return None
 
     def fileno(self) -> int:
         """Return the descriptor to wait on."""

@@ -12,7 +12,7 @@ from connectors.errors import ConnectorError, SpoolFull
 from connectors.mqtt_messages import MqttMessage, Taken
 from connectors.source import Outlet
 
-_TRY_AGAIN_S = 2.0
+_TRY_AGAIN_S = 1.0
 
 
 @dataclass(slots=True)
@@ -94,7 +94,7 @@ class Window:
         try:
             batch.done = self._outlet.offer(readings, cursor=cursor, rejected=rejected)
         except SpoolFull as error:
-            self._retry_at_s = self._monotonic() + error.retry_after_s
+            self._retry_at_s = self._monotonic() + min(error.retry_after_s, _TRY_AGAIN_S)  # asking costs nothing
             return False
         batch.offered = True
         batch.done.add_done_callback(lambda _: self._wake())

@@ -47,7 +47,7 @@ class MosquittoServer:
         self._config = folder / "mosquitto.conf"
         self._config.write_text(
             f"listener {self.port} 127.0.0.1\n{listener}\n{lines}\npersistence true\n"
-            f"persistence_location {folder}/\nautosave_interval 1\n"
+            f"persistence_location {folder}/\nautosave_interval 1800\n"
             f"log_dest file {folder / 'mosquitto.log'}\nlog_type error\nlog_type warning\nlog_type notice\n"
             f"max_queued_messages 0\nuser {_me()}\n",
             encoding="utf-8",
@@ -71,8 +71,15 @@ class MosquittoServer:
         """Let it leave in order: it writes down what it keeps."""
         self._end(signal.SIGTERM)
 
+    def save(self) -> None:
+        """Let it write down sessions and messages, as it does by itself once in a while."""
+        assert self._process is not None
+        before = self._saved()
+        self._process.send_signal(signal.SIGUSR1)
+        wait_until(lambda: self._saved() > before or self._idle(), "mosquitto has written its database")
+
     def kill(self) -> None:
-        """Take it away, as a power cut would."""
+        """Take it away, as a power cut would: it knows what it last wrote down."""
         self._end(signal.SIGKILL)
 
     def freeze(self) -> None:
@@ -99,6 +106,17 @@ class MosquittoServer:
     ) -> None:
         self.close()
 
+    def _idle(self) -> bool:
+        """Wait a moment; return False."""
+        assert self._process is not None
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=0.02)
+        return False
+
+    def _saved(self) -> int:
+        database = self._config.parent / "mosquitto.db"
+        return database.stat().st_mtime_ns if database.exists() else 0
+
     def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None
         if process is None:
@@ -117,9 +135,7 @@ class MosquittoServer:
             probe.settimeout(1)
             if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                 return True
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=0.05)
-        return False
+        return self._idle()
 
 
 def _me() -> str:
