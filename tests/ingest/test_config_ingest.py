@@ -1,0 +1,64 @@
+"""The section ``ingest`` of the config: kinds are told apart, and mistakes are named with their lines."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.config import effective, json_schema, loads
+from pipeline.config_errors import ConfigError
+from pipeline.ingest.catalogue import source_kinds
+
+HEAD = """
+streams:
+  - {name: air, topics: [air], step: 10m, channels: [{name: pm25}]}
+  - {name: water, topics: [water], step: 15m, channels: [{name: stage}]}
+ingest:
+"""
+
+
+def mistakes(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        loads(HEAD + text, {})
+    return str(caught.value).splitlines()
+
+
+def test_every_kind_can_be_written_in_the_config() -> None:
+    """Protects users' files: each kind is known by its name, and its example is a valid section."""
+    schema = str(json_schema())
+    for name, kind in source_kinds().items():
+        assert kind.text
+        assert f"'const': '{name}'" in schema or f"'enum': ['{name}']" in schema, name
+
+
+def test_an_unknown_kind_is_named_with_the_nearest() -> None:
+    """Protects from guessing: what is not known, what is, and what was probably meant."""
+    said = "\n".join(mistakes("  sources:\n    - {name: a, kind: usgss, topic: water}\n"))
+    assert "ingest.sources[0].kind" in said
+    assert '"usgss" is no known kind' in said
+    assert 'did you mean "usgs"?' in said
+
+
+def test_names_topics_and_sizes_are_checked() -> None:
+    """Protects cursors, which are kept by name, and readings, which somebody has to read."""
+    said = "\n".join(
+        mistakes(
+            "  max_spool: much\n"
+            "  sources:\n"
+            "    - {name: a, kind: usgs, topic: wind, sites: [USGS-1]}\n"
+            "    - {name: a, kind: usgs, sites: [USGS-1]}\n"
+        )
+    )
+    assert "ingest.max_spool" in said
+    assert "1GiB" in said
+    assert "'wind' is read by no stream" in said or "is read by no stream" in said
+    assert "is the name of another source too" in said
+    assert "the streams read several topics" in said
+
+
+def test_the_effective_config_shows_a_sources_own_options_and_masks_secrets() -> None:
+    """Protects `vedette check --effective`: what a kind adds is shown, keys are not."""
+    text = HEAD + "  sources:\n    - {name: a, kind: usgs, topic: water, sites: [USGS-1], key: very-secret}\n"
+    shown = effective(loads(text, {}))
+    assert "USGS-1" in shown
+    assert "very-secret" not in shown
+    assert "max_spool: 1GiB" in shown
