@@ -1,23 +1,29 @@
-"""Batches of messages to Kafka: all acknowledged, or none kept here.
+"""Batches of messages to Kafka: all acknowledged, or none kept here; those that are too large in pieces.
 
 Unlike ``KafkaSink`` this forgets what it could not deliver: whoever sends has a place of its own for it.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import structlog
 from kafka import KafkaProducer
+from kafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError, RecordListTooLargeError
 
-from connectors.errors import ConnectorError, SinkUnavailable
+from connectors.errors import ConnectorError, Misconfigured, SinkUnavailable
 from connectors.kafka_connecting import Settings, opened, settings_for, translated
+from connectors.kafka_halving import halved, pieces
 from connectors.spool import Message
 
 log = structlog.get_logger(__name__)
 
+_LIST_BYTES = 2
+"""Brackets: the second half of a list may be so much more than half."""
+_TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 _SETTINGS: dict[str, Any] = {
     "acks": "all",
     "enable_idempotence": True,
@@ -53,34 +59,95 @@ class KafkaDelivery:
         self._connect_s = connect_s
         self._deliver_s = deliver_s
         self._producer: Any = None
+        self._most_bytes: dict[str, int] = {}
 
     def deliver(self, messages: Sequence[Message]) -> None:
         """Return when all messages are acknowledged by all in-sync replicas.
 
         Raises:
             SinkUnavailable: if that did not happen in time. Some may be there; sent again, they are there twice.
-            Misconfigured: if the broker says that it cannot work (rights, size).
+            Misconfigured: if the broker says that it cannot work: rights, or a size that allows not one reading.
         """
         try:
-            if self._producer is None:
-                self._producer = opened(KafkaProducer, self._servers, self._connect_s, SinkUnavailable, self._settings)
-            deadline = time.monotonic() + self._deliver_s
-            with translated(SinkUnavailable, "writing to Kafka"):
-                futures = [
-                    self._producer.send(
-                        message.topic,
-                        message.value,
-                        message.key.encode("utf-8", "backslashreplace") or None,
-                        headers=list(message.headers),
-                    )
-                    for message in messages
-                ]
-                self._producer.flush(timeout=max(0.1, deadline - time.monotonic()))
-                for future in futures:  # kafka-python can report a flush of records that were never written
-                    future.get(timeout=max(0.1, deadline - time.monotonic()))
+            left = [piece for message in messages for piece in pieces(message, self._most(message.topic))]
+            while left:
+                left = self._smaller(left, self._sent(left))
         except ConnectorError:
             self.close()
             raise
+
+    def _most(self, topic: str) -> int:
+        """Return how many bytes a message to this topic may have, as far as its broker has told."""
+        return self._most_bytes.get(topic, sys.maxsize)
+
+    def _sent(self, messages: Sequence[Message]) -> set[int]:
+        """Send all; return which of them the broker does not take for their size."""
+        if self._producer is None:
+            self._producer = opened(KafkaProducer, self._servers, self._connect_s, SinkUnavailable, self._settings)
+        producer, deadline = self._producer, time.monotonic() + self._deliver_s
+        large: set[int] = set()
+        failed: KafkaError | None = None
+        with translated(SinkUnavailable, "writing to Kafka"):
+            futures = [self._send(producer, message) for message in messages]
+            self._flush(producer, deadline)
+            for index, future in enumerate(futures):
+                try:
+                    if not isinstance(future, KafkaError):
+                        future.get(timeout=max(0.1, deadline - time.monotonic()))
+                        continue
+                except _TOO_LARGE:
+                    pass
+                except KafkaError as error:
+                    failed = failed or error
+                    if time.monotonic() >= deadline:
+                        break
+                    continue
+                large.add(index)
+            if failed is not None and not large:  # what fails beside a refused one is sent again with its pieces
+                raise failed
+        return large
+
+    def _flush(self, producer: Any, deadline: float) -> None:
+        """Have all sent now. Only the futures tell what became of it: a flush forgets batches that were split."""
+        try:
+            producer.flush(timeout=max(0.1, deadline - time.monotonic()))
+        except KafkaTimeoutError:
+            raise
+        except KafkaError as error:
+            log.debug("the futures will tell", error=str(error))
+
+    def _send(self, producer: Any, message: Message) -> Any:
+        """Return the future of a message, or the error if our own bound refuses it."""
+        key = message.key.encode("utf-8", "backslashreplace") or None
+        try:
+            return producer.send(message.topic, message.value, key, headers=list(message.headers))
+        except _TOO_LARGE as error:
+            return error
+
+    def _smaller(self, messages: Sequence[Message], large: set[int]) -> list[Message]:
+        """Return what is to be sent instead, in order: all again, for the refused ones their pieces; [] if none was.
+
+        Raises:
+            Misconfigured: if the broker refuses what has no smaller pieces.
+        """
+        if not large:
+            return []
+        self.close()  # an idempotent producer has a gap where a message was refused
+        found: list[Message] = []
+        for index, message in enumerate(messages):
+            if index not in large:
+                found.append(message)
+                continue
+            halves = halved(message)
+            size = len(message.value)
+            if not halves:
+                raise Misconfigured(
+                    f"topic {message.topic} takes no message of {size} bytes: raise its max.message.bytes"
+                )
+            log.warning("a topic takes no message so large; it is sent in pieces", topic=message.topic, bytes=size)
+            self._most_bytes[message.topic] = min(self._most(message.topic), size // 2 + _LIST_BYTES)
+            found += halves
+        return [piece for message in found for piece in pieces(message, self._most(message.topic))]
 
     def close(self) -> None:
         """Leave; what is pending is dropped."""

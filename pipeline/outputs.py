@@ -92,7 +92,7 @@ def origin_headers(rejected: Rejected) -> list[tuple[str, bytes]]:
         "vedette-partition": str(rejected.partition),
         "vedette-offset": str(rejected.offset),
     }
-    return [(name, value.encode()) for name, value in origin.items()]
+    return [(name, value.encode("utf-8", "backslashreplace")) for name, value in origin.items()]
 
 
 def _score_record(

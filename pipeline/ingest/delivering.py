@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -26,6 +27,10 @@ _FULL_RETRY = 5
 """Sources that found no room are to wait for so many retries of Kafka."""
 _IDLE_S = 0.5
 _SAY_AGAIN_S = 60.0
+_PARCEL_BYTES = 100
+"""What a parcel costs besides its messages, roughly."""
+_CLOSING_SHARE = 0.7
+"""Of the time to close, that Kafka may take; the rest is for the spool."""
 
 Waiting = tuple[Parcel, "Future[None]", int]
 """A parcel, what its source waits for, and its bytes."""
@@ -80,6 +85,10 @@ class Delivering:
         self._backoff_s = retry_s
         self._retry_at_s = 0.0
         self._full_said_s = -_SAY_AGAIN_S
+        self._full_until_s = -math.inf
+        self._delivered_from_spool: list[Parcel] = []
+        """Kafka has them, and the spool too: it could not be written. They are not sent again for that."""
+        self._failing: ConnectorError | None = None
         self._cursors_lock = threading.Lock()
         self._cursors: dict[str, str | None] = {}
         self._thread = threading.Thread(target=self._run, name="vedette-delivering", daemon=True)
@@ -102,14 +111,16 @@ class Delivering:
         """Take a parcel; the future is done when it is durable. May be called from any thread.
 
         Raises:
-            SpoolFull: if there is no room; nothing was taken.
+            SpoolFull: if there is no room, or what was offered before is just failing; nothing was taken.
             Stopping: after ``close``.
         """
-        size = sum(len(message.value) + len(message.key) + 100 for message in parcel.messages)
+        size = _PARCEL_BYTES + sum(len(message.value) + len(message.key) + 100 for message in parcel.messages)
         done: Future[None] = Future()
         with self._turn:
             if self._closing:
                 raise Stopping
+            if self._failing is not None:  # what comes later must not be durable before what is just failing
+                raise SpoolFull(str(self._failing), self._retry_s)
             if self._queued_bytes and self._queued_bytes + size > _QUEUED_BYTES:
                 raise SpoolFull("more readings wait to be delivered than memory may hold", self._retry_s)
             if len(self._spool) and self._spool.bytes + self._queued_bytes + size > self._spool.max_bytes:
@@ -125,19 +136,27 @@ class Delivering:
 
     def notes(self) -> list[str]:
         """Return what a person should know."""
-        if self._away is None:
+        waiting, away = self._spool.readings, self._away
+        if away is None and not waiting:
             return []
         share = round(100 * self._spool.bytes / self._spool.max_bytes)
-        return [f"Kafka is away ({self._away}); {self._spool.readings} readings wait in the spool, {share} % full"]
+        kafka = "Kafka is back" if away is None else f"Kafka is away ({away})"
+        full = "; it is full: sources have to wait" if self._monotonic() < self._full_until_s else ""
+        return [f"{kafka}; {waiting} readings wait in the spool, {share} % full{full}"]
 
     def close(self, timeout_s: float = 30.0) -> None:
-        """Make durable what was offered, and end."""
+        """Make durable what was offered, and end; what Kafka does not take in time goes to the spool."""
         with self._turn:
             self._closing = True
             self._turn.notify()
         if self._thread.ident is not None:
-            self._thread.join(timeout_s)
-        self._delivery.close()
+            self._thread.join(timeout_s * _CLOSING_SHARE)
+        self._delivery.close()  # a delivery that is under way fails by that
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s * (1.0 - _CLOSING_SHARE))
+            if self._thread.is_alive():
+                log.error("what was offered last may not be durable; it comes again", timeout_s=timeout_s)
+            self._delivery.close()  # it may have been opened again for the rest
 
     # ---- the thread ----
 
@@ -153,6 +172,7 @@ class Delivering:
                 self._drain()
             except Exception as error:  # whatever it is, sources must hear of it, and the thread go on
                 log.exception("delivering failed")
+                self._pause()
                 self._fail(taken, SpoolUnavailable(f"delivering failed: {error}"))
             self._show()
 
@@ -170,32 +190,49 @@ class Delivering:
             return None if self._closing and not taken else taken
 
     def _idle_s(self) -> float:
-        if self._away is None and len(self._spool):
-            return 0.0
-        return min(_IDLE_S, max(self._retry_at_s - self._monotonic(), 0.0)) if self._away else _IDLE_S
+        if not len(self._spool):
+            return _IDLE_S
+        return min(_IDLE_S, max(self._retry_at_s - self._monotonic(), 0.0))
 
     def _time_to_try(self) -> bool:
-        return self._away is None or self._monotonic() >= self._retry_at_s
+        return self._monotonic() >= self._retry_at_s
+
+    def _pause(self) -> None:
+        """Leave Kafka and the spool alone for a while: what fails here would fail again at once."""
+        self._retry_at_s = self._monotonic() + _RETRY_MOST * self._retry_s
 
     def _make_durable(self, taken: list[Waiting]) -> None:
         parcels = [parcel for parcel, _, _ in taken]
         if len(self._spool) or not self._time_to_try() or not self._delivered(parcels):
-            try:
-                self._spool.put(parcels)
-            except (SpoolFull, SpoolUnavailable) as error:
-                if isinstance(error, SpoolFull):
-                    error.retry_after_s = _FULL_RETRY * self._retry_s
-                    self._say_full()
-                else:
-                    log.error("the spool cannot be written", error=str(error))
-                    self._metrics.spool_failed()
-                self._fail(taken, error)
-                return
+            durable = self._spooled(taken)
         else:
             self._move(parcels)
-        self._stand(parcels)
-        for _, done, _ in taken:
+            durable = len(taken)
+        self._stand(parcels[:durable])
+        for _, done, _ in taken[:durable]:
             done.set_result(None)
+
+    def _spooled(self, taken: Sequence[Waiting]) -> int:
+        """Put parcels into the spool; return how many of them, from the first, are there. The others' sources know."""
+        parcels = [parcel for parcel, _, _ in taken]
+        kept = 0
+        try:
+            try:
+                self._spool.put(parcels)
+                return len(parcels)
+            except SpoolFull:  # all of them; some will fit
+                for parcel in parcels:
+                    self._spool.put([parcel])
+                    kept += 1
+        except SpoolFull as error:
+            error.retry_after_s = _FULL_RETRY * self._retry_s
+            self._say_full()
+            self._fail(taken[kept:], error)
+        except SpoolUnavailable as error:
+            log.error("the spool cannot be written", error=str(error))
+            self._metrics.spool_failed()
+            self._fail(taken[kept:], error)
+        return kept
 
     def _delivered(self, parcels: Sequence[Parcel]) -> bool:
         """Return whether Kafka has acknowledged all messages."""
@@ -225,13 +262,15 @@ class Delivering:
         if not len(self._spool) or not self._time_to_try():
             return
         try:
-            parcels = self._spool.oldest(_BATCH_BYTES)
-            if self._delivered(parcels):
-                self._spool.remove(parcels)
+            if not self._delivered_from_spool:
+                parcels = self._spool.oldest(_BATCH_BYTES)
+                self._delivered_from_spool = parcels if self._delivered(parcels) else []
+            self._spool.remove(self._delivered_from_spool)
+            self._delivered_from_spool = []
         except SpoolUnavailable as error:
-            log.error("the spool cannot be read", error=str(error))
+            log.error("the spool cannot be used", error=str(error))
             self._metrics.spool_failed()
-            self._retry_at_s = self._monotonic() + _RETRY_MOST * self._retry_s
+            self._pause()
 
     def _stand(self, parcels: Sequence[Parcel]) -> None:
         with self._cursors_lock:
@@ -239,14 +278,22 @@ class Delivering:
                 if parcel.cursor is not None:
                     self._cursors[parcel.source] = parcel.cursor
 
-    def _fail(self, taken: list[Waiting], error: ConnectorError) -> None:
-        """Tell all who wait, those behind in the queue too: what comes later must not be durable before."""
+    def _fail(self, taken: Sequence[Waiting], error: ConnectorError) -> None:
+        """Tell all who wait, those behind in the queue too: what comes later must not be durable before.
+
+        Until all have been told nothing new is taken, or a reading that is sent again just now would pass for the
+        repeat of one that is lost.
+        """
         with self._turn:
             behind, self._queue = list(self._queue), deque()
             self._queued_bytes = 0
-        for _, done, _ in (*taken, *behind):
-            if not done.done():
-                done.set_exception(error)
+            self._failing = error
+        try:
+            for _, done, _ in (*taken, *behind):
+                if not done.done():
+                    done.set_exception(error)
+        finally:
+            self._failing = None
 
     def _go_away(self, error: ConnectorError) -> None:
         if self._away is None:
@@ -261,9 +308,11 @@ class Delivering:
             log.info("Kafka takes readings again", waiting=self._spool.readings)
         self._away = None
         self._backoff_s = self._retry_s
+        self._retry_at_s = 0.0
 
     def _say_full(self) -> None:
         self._metrics.spool_was_full()
+        self._full_until_s = self._monotonic() + 2 * _FULL_RETRY * self._retry_s  # by then who waits has asked again
         if self._monotonic() - self._full_said_s >= _SAY_AGAIN_S:
             self._full_said_s = self._monotonic()
             log.error(

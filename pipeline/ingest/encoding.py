@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 
 import msgspec
 import numpy as np
 
+from connectors.kafka_halving import CUT
 from connectors.reading import Quality, Reading, Rejected
 from connectors.spool import Message
 from connectors.timestamps import to_texts
@@ -17,6 +18,9 @@ from pipeline.outputs import origin_headers
 
 MOST_IN_ONE = 500
 """Readings in one message: about 100 kB, well below what brokers take by default."""
+MOST_BYTES = 500_000
+"""Of a message: names may be long, and what was refused of any size; brokers take a megabyte by default."""
+_LONGEST_WORD = 2000
 _QUALITIES = {quality: f',"quality":"{quality.name.lower()}"' for quality in Quality} | {Quality.UNKNOWN: ""}
 
 
@@ -35,24 +39,40 @@ def messages_of(readings: Sequence[Reading], topic: str, source: str) -> list[Me
         text = f'{_head(reading.entity, reading.channel)}{time}","value":{_number(reading.value)}{_rest(reading)}'
         digest = blake2b(f"{tail}{text}".encode(), digest_size=12).hexdigest()
         by_entity.setdefault(reading.entity, []).append(f'{text}{tail}{digest}"}}')
-    return [
-        Message(topic, entity, _together(texts[start : start + MOST_IN_ONE]))
-        for entity, texts in by_entity.items()
-        for start in range(0, len(texts), MOST_IN_ONE)
-    ]
+    return [Message(topic, entity, _together(part)) for entity, texts in by_entity.items() for part in _parts(texts)]
 
 
 def dead_letters_of(rejected: Sequence[Rejected], topic: str, source: str) -> list[Message]:
-    """Return a message for each refused record: its bytes as they came, why and where from as headers."""
-    return [
-        Message(
-            topic,
-            one.key.decode("utf-8", "replace") if one.key else "",
-            one.raw,
-            (*origin_headers(one), ("vedette-source", source.encode())),
-        )
-        for one in rejected
-    ]
+    """Return a message for each refused record: its bytes as they came, why and where from as headers.
+
+    Of what is too large to be a message the beginning is kept, and the header ``vedette-cut`` has its size.
+    """
+    found = []
+    for one in rejected:
+        key = one.key[:_LONGEST_WORD].decode("utf-8", "replace") if one.key else ""
+        headers = [(name, _short(value)) for name, value in origin_headers(one)]
+        if len(one.raw) > MOST_BYTES:
+            headers.append((CUT, str(len(one.raw)).encode()))
+        found.append(Message(topic, key, one.raw[:MOST_BYTES], (*headers, ("vedette-source", source.encode()))))
+    return found
+
+
+def _short(value: bytes) -> bytes:
+    return value if len(value) <= _LONGEST_WORD else value[:_LONGEST_WORD].decode("utf-8", "ignore").encode()
+
+
+def _parts(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Yield runs of readings, each for one message."""
+    part: list[str] = []
+    size = 0
+    for text in texts:
+        if part and (len(part) >= MOST_IN_ONE or size + len(text) > MOST_BYTES // 4):  # UTF-8: 4 bytes a character
+            yield part
+            part, size = [], 0
+        part.append(text)
+        size += len(text)
+    if part:
+        yield part
 
 
 def _together(texts: list[str]) -> bytes:

@@ -16,7 +16,7 @@ from connectors.errors import ConnectorError, SpoolFull
 from connectors.reading import Quality, Reading, Reason, Rejected
 from connectors.source import Site, Stopping
 from connectors.spool import Parcel
-from connectors.timestamps import in_range, to_text
+from connectors.timestamps import LATEST_US, in_range, to_text
 from connectors.units import canonical
 from pipeline.ingest.delivering import Delivering
 from pipeline.ingest.encoding import dead_letters_of, messages_of
@@ -26,6 +26,11 @@ from pipeline.ingest.repeats import Known, Marks, Repeats
 log = structlog.get_logger("vedette.ingest")
 
 _TRY_AGAIN_S = 5.0
+_LOOK_S = 0.2
+_LEAVES_AFTER_S = 1.5
+"""A source that waits while the process stops: Kafka may just be about to acknowledge."""
+_SOUND_CLOCK_US = 1_735_689_600_000_000
+"""2025: a wall clock before this was never set, and nothing is held against it."""
 _MOST_UNITS = 10_000
 _MOST_READINGS = 20_000
 """In one parcel; what a source offers at once beyond that becomes several."""
@@ -110,7 +115,11 @@ class SourceOutlet:
         self, readings: Sequence[Reading], *, cursor: str | None = None, rejected: Sequence[Rejected] = ()
     ) -> Future[None]:
         """Take readings at once; see ``connectors.source.Outlet.offer``."""
-        return self._hand_over(self._prepared(readings, cursor, rejected))
+        with self._turn:  # from sifting to offering: a repeat is let go only while what it repeats is still known
+            sifted = self._sifted(readings, cursor, rejected)
+            inner = self._delivering.offer(sifted.parcel)
+            self._repeats.remember(sifted.marks)
+        return self._watched(inner, sifted)
 
     def deliver(
         self, readings: Sequence[Reading], *, cursor: str | None = None, rejected: Sequence[Rejected] = ()
@@ -143,9 +152,8 @@ class SourceOutlet:
 
     # ---- inner ----
 
-    def _prepared(self, readings: Sequence[Reading], cursor: str | None, rejected: Sequence[Rejected]) -> _Sifted:
-        with self._turn:
-            sifted = self._sift(readings)
+    def _sifted(self, readings: Sequence[Reading], cursor: str | None, rejected: Sequence[Rejected]) -> _Sifted:
+        sifted = self._sift(readings)
         sifted.rejected += rejected
         messages = messages_of(sifted.kept, self._rules.topic, self.source)
         if self._rules.dead_letter_topic is not None:
@@ -153,19 +161,10 @@ class SourceOutlet:
         sifted.parcel = Parcel(self.source, messages, cursor, len(sifted.kept))
         return sifted
 
-    def _hand_over(self, sifted: _Sifted) -> Future[None]:
-        with self._turn:
-            inner = self._delivering.offer(sifted.parcel)
-            self._repeats.remember(sifted.marks)
-        self._metrics.sifted(self.source, sifted.counts, sifted.newest_us, self._now_us() / 1e6)
-        self._metrics.rejected(self.source, [one.reason for one in sifted.rejected])
-        return self._watched(inner, sifted.marks)
-
     def _deliver(self, readings: Sequence[Reading], cursor: str | None, rejected: Sequence[Rejected]) -> None:
-        sifted = self._prepared(readings, cursor, rejected)
         while True:
             try:
-                self._hand_over(sifted).result()
+                self._await(self.offer(readings, cursor=cursor, rejected=rejected))
             except SpoolFull as error:
                 if self.wait(error.retry_after_s):
                     raise Stopping from None
@@ -175,19 +174,31 @@ class SourceOutlet:
                     raise Stopping from None
             else:
                 return
-            sifted.counts, sifted.rejected = {}, []  # counted once
 
-    def _watched(self, inner: Future[None], marks: Marks) -> Future[None]:
-        """Return a future that is done when ``inner`` is, and after what failed may come again."""
+    def _await(self, durable: Future[None]) -> None:
+        """Return when it is done; raise what it failed with, or ``Stopping`` if the process will not wait for it."""
+        stopping_s = 0.0
+        while True:
+            try:
+                return durable.result(_LOOK_S)
+            except TimeoutError:
+                stopping_s += _LOOK_S if self.stopping else 0.0
+                if stopping_s > _LEAVES_AFTER_S:
+                    raise Stopping from None
+
+    def _watched(self, inner: Future[None], sifted: _Sifted) -> Future[None]:
+        """Return a future that is done when ``inner`` is. What has failed may come again, and is counted then."""
         outer: Future[None] = Future()
 
         def settle(done: Future[None]) -> None:
             error = done.exception()
             if error is None:
+                self._metrics.sifted(self.source, sifted.counts, sifted.newest_us, self._now_us() / 1e6)
+                self._metrics.rejected(self.source, [one.reason for one in sifted.rejected])
                 outer.set_result(None)
                 return
             with self._turn:
-                self._repeats.forget(marks)
+                self._repeats.forget(sifted.marks)
             outer.set_exception(error)
 
         inner.add_done_callback(settle)
@@ -195,7 +206,8 @@ class SourceOutlet:
 
     def _sift(self, readings: Sequence[Reading]) -> _Sifted:
         rules = self._rules
-        latest_us = self._now_us() + rules.max_ahead_us
+        now_us = self._now_us()
+        latest_us = now_us + rules.max_ahead_us if now_us >= _SOUND_CLOCK_US else LATEST_US
         found = _Sifted([], [], {}, {"readings": 0, "repeats": 0, "corrections": 0, "outdated": 0, "left_out": 0})
         counts = found.counts
         for given in readings:

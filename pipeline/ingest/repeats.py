@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
 from enum import Enum
 
 from connectors.reading import Reading
@@ -24,7 +23,8 @@ class Known(Enum):
 class Repeats:
     """Remembers the newest readings by (entity, channel, time), about 100 bytes each, forgetting the oldest.
 
-    With a result time a later one is a correction, an earlier one outdated. Without, another value is a correction.
+    With a result time a later one is a correction, an earlier one outdated. Without, another value or quality is a
+    correction.
 
     Args:
         most: readings remembered; between half of it and all.
@@ -69,12 +69,7 @@ class Repeats:
 
 
 def _mark(reading: Reading) -> int:
-    """Return the result time; without one, a hash of the value below zero."""
+    """Return the result time; without one, a hash of value and quality below zero: either may be corrected."""
     if reading.result_time_us is not None:
         return reading.result_time_us
-    return -1 - zlib.crc32(repr(reading.value).encode())
-
-
-def count_known(known: Sequence[Known]) -> dict[Known, int]:
-    """Return how many there are of each."""
-    return {one: known.count(one) for one in Known}
+    return -1 - zlib.crc32(f"{reading.value!r} {int(reading.quality)}".encode())

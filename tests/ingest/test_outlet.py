@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from hypothesis import strategies as st
 from connectors.base import RecordBlock
 from connectors.decoding import ReadingDecoder
 from connectors.errors import SpoolFull
-from connectors.reading import Quality, Reading
+from connectors.reading import Quality, Reading, Reason, Rejected
+from connectors.source import Outlet, Stopping
 from connectors.timestamps import LATEST_US
-from pipeline.ingest.encoding import MOST_IN_ONE, messages_of
+from pipeline.ingest.encoding import MOST_BYTES, MOST_IN_ONE, messages_of
 from pipeline.ingest.outlet import Rules
 from pipeline.ingest.repeats import Known, Repeats
 from pipeline.ingest.trial import DEAD_LETTERS, READINGS, Trial
@@ -187,3 +189,78 @@ def test_memory_of_repeats_is_bounded() -> None:
     assert repeats.tell(reading(time_us=999), {}) is Known.REPEAT
     assert repeats.tell(reading(time_us=0), {}) is Known.NEW
     assert len(repeats._young) + len(repeats._old) <= 102
+
+
+def test_what_is_refused_need_not_be_text(tmp_path: Path) -> None:
+    """Protects the source from its peer's odd names: what has no UTF-8 becomes a dead letter, not a failure."""
+    with Trial(tmp_path) as trial:
+        trial.outlet.deliver([reading(math.inf, entity="station-\ud800"), reading(entity="\udfff")])
+        assert [r.entity for r in trial.readings()] == ["?"]
+        [(_, headers)] = trial.dead_letters()
+        assert "\\ud800" in headers["vedette-detail"]
+
+
+def test_no_message_is_larger_than_brokers_take(tmp_path: Path) -> None:
+    """Protects all that waits behind it: long names make several messages, a huge refused record is cut."""
+    long_ = [reading(channel=f"{i:05}" + "\x01" * 251, unit="µ" * 64) for i in range(450)]
+    huge = Rejected(Reason.INVALID_JSON, "no JSON: " + "ä" * 5000, b"x" * 3_000_000, key=b"k" * 1_000_000)
+    with Trial(tmp_path) as trial:
+        trial.outlet.deliver(long_, rejected=[huge])
+        assert len(trial.readings()) == len(long_)
+        [(raw, headers)] = trial.dead_letters()
+        assert (raw, headers["vedette-cut"]) == (b"x" * MOST_BYTES, "3000000")
+        for message in trial.kafka.messages:
+            size = len(message.value) + len(message.key) + sum(len(value) for _, value in message.headers)
+            assert size < 600_000
+
+
+def test_another_quality_is_a_correction(tmp_path: Path) -> None:
+    """Protects from values that a provider calls bad afterwards: the word alone, with the same value, is news."""
+    with Trial(tmp_path) as trial:
+        for quality in (Quality.PROVISIONAL, Quality.PROVISIONAL, Quality.BAD):
+            trial.outlet.deliver([reading(quality=quality)])
+        assert [r.quality for r in trial.readings()] == [Quality.PROVISIONAL, Quality.BAD]
+        assert len({r.id for r in trial.readings()}) == 2
+
+
+def test_a_clock_that_was_never_set_refuses_nothing(tmp_path: Path) -> None:
+    """Protects a machine that boots in 1970: readings are not from the future, its own clock is from the past."""
+    with Trial(tmp_path, now_us=lambda: 60_000_000) as trial:
+        trial.outlet.deliver([reading()])
+        assert len(trial.readings()) == 1
+
+
+def test_what_had_to_wait_is_counted_once(tmp_path: Path) -> None:
+    """Protects the numbers: readings and refusals that found no room at first are counted when they are durable."""
+    with Trial(tmp_path, max_spool=1) as trial:
+        trial.kafka.up = False
+        trial.run(Once([reading()], [Rejected(Reason.EMPTY, "empty", b"")]))
+        trial.until(lambda: (trial.registry.get_sample_value("vedette_ingest_spool_full_total") or 0) >= 2)
+        assert trial.count("readings") == 0
+        trial.kafka.up = True
+        trial.until(lambda: trial.ended)
+        assert (trial.count("readings"), trial.count("rejected", reason="empty")) == (1, 1)
+        assert trial.count("repeats") == 0
+
+
+def test_a_source_leaves_though_kafka_hangs(tmp_path: Path) -> None:
+    """Protects the stop: who waits for readings to be durable is told to leave, and what was offered is kept."""
+    with Trial(tmp_path) as trial:
+        hanging = threading.Event()
+        trial.kafka.deliver = lambda messages: hanging.wait(20.0)  # type: ignore[assignment, method-assign]
+        trial.run(Once([reading()], []))
+        trial.until(lambda: trial.delivering._queued_bytes == 0)
+        assert trial.stop(10.0) < 5.0
+        assert isinstance(trial.error, Stopping)
+        hanging.set()
+
+
+class Once:
+    """Brings what it has, and ends."""
+
+    def __init__(self, readings: list[Reading], rejected: list[Rejected]) -> None:
+        self.readings = readings
+        self.rejected = rejected
+
+    def run(self, outlet: Outlet) -> None:
+        outlet.deliver(self.readings, rejected=self.rejected)

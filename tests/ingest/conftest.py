@@ -1,0 +1,7 @@
+"""Servers, shared by the tests of the ingest process."""
+
+from __future__ import annotations
+
+from tests.kafka_broker import embedded, real_kafka
+
+__all__ = ["embedded", "real_kafka"]
