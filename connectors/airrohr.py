@@ -34,6 +34,14 @@ _MOST_STATIONS = 20_000
 _MOST_VALUES = 500
 
 
+class _Sent(NamedTuple):
+    """What a body says as a whole."""
+
+    entity: str
+    time_us: int
+    values: list[Any]
+
+
 class _Found(NamedTuple):
     """One value of a body, and where it belongs."""
 
@@ -63,44 +71,27 @@ class AirRohr:
             pin: the X-Pin header, which tells the sensor where names have no prefix.
         """
         pushed = Pushed()
-        document = parsed(body)
-        if isinstance(document, Refusal):
-            pushed.refuse(document, body)
-        elif not isinstance(document, dict):
-            pushed.refuse(Refusal(Reason.WRONG_TYPE, f"{shortened(document)} is no object"), body)
+        sent = _sent(body, now_us, station)
+        if isinstance(sent, Refusal):
+            pushed.refuse(sent, body)
         else:
-            self._read(document, body, now_us, station, pin, pushed)
+            self._take(sent, _PINS.get(pin.strip(), ""), pushed)
         yield pushed
 
-    def _read(
-        self, document: Mapping[str, Any], body: bytes, now_us: int, station: str, pin: str, pushed: Pushed
-    ) -> None:
-        entity = _station(document, station)
-        time_us = _time_us(document.get("age"), now_us)
-        values = document.get("sensordatavalues")
-        if isinstance(values, list) and len(values) > _MOST_VALUES:
-            values = Refusal(Reason.TOO_LARGE, f"{len(values)} values; allowed: {_MOST_VALUES}")
-        elif not isinstance(values, list):
-            values = Refusal(Reason.MISSING_KEY, "no list `sensordatavalues`; is this an airRohr station?")
-        for refusal in (entity, time_us, values):
-            if isinstance(refusal, Refusal):
-                pushed.refuse(refusal, body)
-                return
-        assert isinstance(entity, str)
-        assert isinstance(time_us, int)
+    def _take(self, sent: _Sent, by_pin: str, pushed: Pushed) -> None:
         found = []
-        for number, value in enumerate(values, 1):
-            one = _found(value, _PINS.get(pin.strip(), ""))
+        for number, value in enumerate(sent.values, 1):
+            one = _found(value, by_pin)
             if isinstance(one, Refusal):
-                pushed.refuse(one, written(value), number, f"{entity}, value {number}")
+                pushed.refuse(one, written(value), number, f"{sent.entity}, value {number}")
             elif one is None:
                 pushed.ignored += 1
             else:
                 found.append(one)
         for one in sorted(found, key=lambda one: rank(one.sensor)):
-            channel = self._channel(entity, one)
+            channel = self._channel(sent.entity, one)
             quality = Quality.MISSING if one.value is None else Quality.UNKNOWN
-            pushed.readings.append(Reading(entity, channel, time_us, one.value, one.measured.unit, quality))
+            pushed.readings.append(Reading(sent.entity, channel, sent.time_us, one.value, one.measured.unit, quality))
 
     def _channel(self, entity: str, one: _Found) -> str:
         channel = one.measured.channel
@@ -110,12 +101,33 @@ class AirRohr:
         return channel if holder == one.sensor else f"{channel}.{one.sensor.lower() or 'other'}"
 
 
+def _sent(body: bytes, now_us: int, station: str) -> _Sent | Refusal:
+    document = parsed(body)
+    if isinstance(document, Refusal):
+        return document
+    if not isinstance(document, dict):
+        return Refusal(Reason.WRONG_TYPE, f"{shortened(document)} is no object")
+    entity, time_us = _station(document, station), _time_us(document.get("age"), now_us)
+    values = _values(document.get("sensordatavalues"))
+    if isinstance(entity, Refusal) or isinstance(time_us, Refusal) or isinstance(values, Refusal):
+        return next(one for one in (entity, time_us, values) if isinstance(one, Refusal))
+    return _Sent(entity, time_us, values)
+
+
 def _station(document: Mapping[str, Any], station: str) -> str | Refusal:
     named = next((document[key] for key in _ID_KEYS if document.get(key)), station)
     text = str(named).strip() if isinstance(named, str | int) and not isinstance(named, bool) else ""
     if not text or len(text) > _LONGEST_ID or not text.isprintable():
         return Refusal(Reason.MISSING_KEY, f"no station: `esp8266id` is {shortened(named)}, and no header names it")
     return f"esp8266-{text}" if text.isdigit() else text
+
+
+def _values(values: object) -> list[Any] | Refusal:
+    if not isinstance(values, list):
+        return Refusal(Reason.MISSING_KEY, "no list `sensordatavalues`; is this an airRohr station?")
+    if len(values) > _MOST_VALUES:
+        return Refusal(Reason.TOO_LARGE, f"{len(values)} values; allowed: {_MOST_VALUES}")
+    return values
 
 
 def _time_us(age: object, now_us: int) -> int | Refusal:
