@@ -107,7 +107,7 @@ class HubeauSource:
         """
         poll, more = WholePoll(outlet, self._rejected), False
         seen: list[tuple[str, str, int]] = []
-        ends: list[tuple[Sequence[str], int]] = []
+        ends: list[tuple[tuple[str, ...], int]] = []
         for codes in self._chunks:
             now_us = poller.now_us()
             since_us = max(progress.since_all(codes) - self._overlap_us, now_us - _DEEPEST_US)

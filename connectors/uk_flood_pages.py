@@ -33,6 +33,7 @@ _USUAL = {
     "temperature": ("", "i", "15_min", "deg_C"),
 }
 """Qualifier, kind, interval and unit that make no part of the channel's name."""
+_WORDS = {"": "plain", "---": "unitless"}
 _UNITS = {
     "mASD": "m", "mAOD": "m", "m": "m", "mBDAT": "m", "m3_s": "m3/s", "l_s": "L/s", "Ml_d": "ML/d", "mm": "mm",
     "deg_C": "Cel", "deg": "deg", "Knots": "[kn_i]", "m_s": "m/s",
@@ -74,7 +75,7 @@ def measure_of(address: str) -> Measure | None:
         return None
     station, parameter, *rest = found.groups()
     usual = _USUAL.get(parameter, ("", "i", "15_min", ""))
-    others = [one.lower() or "plain" for one, known in zip(rest, usual, strict=True) if one != known]
+    others = [_WORDS.get(one, one.lower()) for one, known in zip(rest, usual, strict=True) if one != known]
     unit = _UNITS.get(found["unit"], "" if set(found["unit"]) <= {"-"} else found["unit"])
     return Measure(station, "_".join([_CHANNELS.get(parameter, parameter), *others]), unit)
 
