@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry
 
 from pipeline.exit_codes import OK
+from pipeline.ingest.metrics import IngestMetrics
 from pipeline.live import Live
 from pipeline.metrics import Metrics
 from pipeline.metrics_entities import FAMILIES, EntityMetrics, exposition
@@ -87,6 +89,7 @@ def test_rules_ask_for_metrics_and_labels_that_there_are() -> None:
     """Protects rules from a metric that was renamed: such a rule never fires, and nothing says so."""
     labels = {description.name: set(description.labels) for description in Metrics().describe()}
     labels |= {name: set(of) for name, of, _ in FAMILIES}
+    labels |= {each["name"]: set(each["labels"]) for each in IngestMetrics(CollectorRegistry()).describe()}
     recorded = {rule["record"] for rule in ALL_RULES if "record" in rule}
     for rule in ALL_RULES:
         for name in re.findall(r"\bvedette[_:][\w:]+", rule["expr"]):
