@@ -48,6 +48,7 @@ bench: setup
 	$(BIN)/vedette bench pipeline --json
 	$(BIN)/vedette bench restore --entities 100000 --json
 	$(BIN)/vedette bench train --json
+	$(BIN)/vedette bench ingest --json
 	$(BIN)/vedette bench faces --json
 	@if [ -n "$$KAFKA_HOME" ]; then $(BIN)/vedette bench kafka --json; else echo "bench kafka: set KAFKA_HOME to a Kafka folder"; fi
 

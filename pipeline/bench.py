@@ -35,6 +35,7 @@ def main(args: argparse.Namespace) -> int:
         "detection": bench_detection,
         "train": bench_train,
         "faces": bench_faces,
+        "ingest": bench_ingest,
     }
     if args.name == "kafka" and "KAFKA_HOME" not in os.environ:
         _say("bench kafka needs a Kafka: set KAFKA_HOME to the folder of an unpacked Apache Kafka")
@@ -209,3 +210,10 @@ def bench_faces(args: argparse.Namespace) -> dict[str, Any]:
     from pipeline.bench_faces import bench_faces as run
 
     return run(args.rounds, _say, entities=args.entities, steps=args.steps)
+
+
+def bench_ingest(args: argparse.Namespace) -> dict[str, Any]:
+    """Time the ingest process on one core, HTTP push and MQTT, against bare servers and clients of the same kind."""
+    from pipeline.bench_ingest import bench_ingest as run
+
+    return run(args, _say)

@@ -239,13 +239,14 @@ def _add_backtest(commands: Commands) -> None:
 def _add_bench(commands: Commands) -> None:
     command = _command(commands, "bench", _bench, "measure this machine; each figure comes with its reference")
     command.add_argument(
-        "name", choices=("step", "pipeline", "restore", "kafka", "detection", "train", "faces"), help="what to measure"
-    )
+        "name", help="what to measure",
+        choices=("step", "pipeline", "restore", "kafka", "detection", "train", "faces", "ingest"),
+    )  # fmt: skip
     command.add_argument("--json", action="store_true", help="one JSON object on one line")
     command.add_argument("--entities", type=_positive, help="how many (default: as the benchmark says)")
     command.add_argument("--hidden", type=_positive, default=32, help="size of the network (default: %(default)s)")
     command.add_argument("--window", type=_positive, default=64, help="past states it sees (default: %(default)s)")
-    command.add_argument("--rounds", type=_positive, default=5, help="of step, train and faces (default: %(default)s)")
+    command.add_argument("--rounds", type=_positive, default=5, help="of step, train, faces, ingest (%(default)s)")
     command.add_argument("--steps", type=_positive, default=30, help="of pipeline, kafka, faces (default: %(default)s)")
     command.add_argument("--data", metavar="DIR", help="of detection: the folder with nab/ and gecco2018/")
     command.add_argument("--seconds", type=_positive, default=20, help="length of kafka's runs (default: %(default)s)")
