@@ -7,6 +7,7 @@ POST                    takes
 /api/v2/write, /write   InfluxDB's line protocol, ``?precision=``
 /api/v1/write           Prometheus remote-write 1.0
 /v1/metrics             OTLP metrics, as protobuf or JSON
+/airrohr                what airRohr stations send to an own API; /v1/push-sensor-data/ likewise
 ======================= ===============================================================================================
 
 When there is no room senders get 429 with ``Retry-After``, and nothing is dropped: what they send again and was durable

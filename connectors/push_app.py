@@ -13,6 +13,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from connectors import push_replies as replies
+from connectors.airrohr import AirRohr
 from connectors.codec_line_protocol import PRECISIONS, LineMapping, LineProtocol
 from connectors.codec_otlp import DEFAULT_LABELS as OTLP_LABELS
 from connectors.codec_otlp import Otlp
@@ -64,6 +65,7 @@ class PushApp:
         self._lines = LineProtocol(mappings.lines)
         self._remote_write = RemoteWrite(mappings.remote_write)
         self._otlp = Otlp(mappings.otlp)
+        self._airrohr = AirRohr()
 
     def app(self) -> FastAPI:
         """Return it as an ASGI app."""
@@ -78,6 +80,8 @@ class PushApp:
             ("/write", self.line_protocol, "Line protocol, as InfluxDB 1 takes it", ("text/plain",)),
             ("/api/v1/write", self.remote_write, "Prometheus remote-write 1.0", ("application/x-protobuf",)),
             ("/v1/metrics", self.otlp, "OTLP metrics", ("application/x-protobuf", "application/json")),
+            ("/airrohr", self.airrohr, "What airRohr stations send to an own API", ("application/json",)),
+            ("/v1/push-sensor-data/", self.airrohr, "What they send to Sensor.Community", ("application/json",)),
         ):
             content = {one: {"schema": {"type": "string", "format": "binary"}} for one in media if one}
             app.add_api_route(
@@ -133,6 +137,14 @@ class PushApp:
         as_json = media == "application/json"
         outcome = await self._take(request, "otlp", lambda body: self._otlp.read(body, json=as_json))
         return replies.otlp(outcome, as_json)
+
+    async def airrohr(self, request: Request) -> Response:
+        """Take what a station measured. It has no clock: what it sends again is of another time."""
+        station, pin = request.headers.get("x-sensor", ""), request.headers.get("x-pin", "")
+        outcome = await self._take(
+            request, "airrohr", lambda body: self._airrohr.read(body, self._taking.now_us(), station, pin)
+        )
+        return replies.listed(outcome)
 
     async def ping(self) -> Response:
         """Say that it listens, as clients of InfluxDB ask."""

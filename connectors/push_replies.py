@@ -4,7 +4,8 @@
 path             all taken        some or none taken                                  why so
 ================ ================ =================================================== ==============================
 /api/readings    200              200 with the refused, 422 if none was taken         ours
-/airrohr         200              200 with the refused, 422 if none was taken         stations look at the status only
+/airrohr, /v1/   200              200 with the refused, 422 if none was taken         stations look at the status only
+push-sensor-data
 /write,          204              400 ``partial write: …``, the first bad ``line``    as InfluxDB does: clients drop
 /api/v2/write                                                                         the bad and do not send again
 /api/v1/write    204              400 with the reasons                                Prometheus never repeats a 400

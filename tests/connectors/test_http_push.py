@@ -110,6 +110,24 @@ def test_what_is_refused_is_told_and_kept_and_the_rest_is_taken(trial: Trial, cl
     assert letters[0][1]["vedette-topic"] == "/api/v2/write"
 
 
+def test_an_airrohr_station_is_taken(trial: Trial, client: httpx.Client) -> None:
+    """Protects stations' own API, and the address at which they believe Sensor.Community to be."""
+    url = listening(trial)
+    values = [{"value_type": "SDS_P1", "value": "12.30"}, {"value_type": "BME280_pressure", "value": "99512.00"},
+              {"value_type": "SDS_P2", "value": "unknown"}]  # fmt: skip
+    answer = client.post(f"{url}/airrohr", json={"esp8266id": "12345", "sensordatavalues": values})
+    assert (answer.status_code, answer.json()["accepted"]) == (200, 3)
+    plain = {"sensordatavalues": [{"value_type": "P1", "value": "7.5"}]}
+    headers = {"X-Sensor": "esp8266-777", "X-Pin": "1"}
+    assert client.post(f"{url}/v1/push-sensor-data/", json=plain, headers=headers).status_code == 200
+    assert client.post(f"{url}/airrohr", json={"esp8266id": "12345"}).status_code == 422
+    found = {(r.entity, r.channel): (r.value, r.unit) for r in trial.readings()}
+    assert found["esp8266-12345", "pm10"] == (12.3, "ug/m3")
+    assert found["esp8266-12345", "pm25"][0] is None
+    assert found["esp8266-777", "pm10"][0] == 7.5
+    assert ("esp8266-12345", "pressure") in found
+
+
 def test_otlp_tells_how_many_points_were_refused(trial: Trial, client: httpx.Client) -> None:
     """Protects OTLP's way of saying so: with status 200, for its senders repeat what gets anything else."""
     url = listening(trial)
