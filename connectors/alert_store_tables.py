@@ -174,3 +174,28 @@ audit = Table(
     Index("audit_time", "time_us"),
 )
 """What people did by the console and the API. Nothing refers to incidents: it stays when they are removed."""
+
+sites = Table(
+    "sites",
+    metadata,
+    Column("entity", AnyText, primary_key=True),
+    Column("source", AnyText, nullable=False),
+    Column("name", AnyText, nullable=False),
+    Column("latitude", Double),
+    Column("longitude", Double),
+    Column("channels", AsciiJson, nullable=False),
+    Column("limits", AsciiJson, nullable=False),
+    Column("attributes", AsciiJson, nullable=False),
+    Column("changed_us", BigInteger, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Index("sites_revision", "revision"),
+)
+"""What sources tell of the places they measure at: the ingest process writes it, the console reads it."""
+
+site_revision = Table(
+    "site_revision",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("value", BigInteger, nullable=False),
+)
+"""One row: the newest revision of any site; held until the commit, as ``label_revision`` is and for its reason."""

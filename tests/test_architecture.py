@@ -29,7 +29,12 @@ FENCES = {
         "pipeline/ingest/process.py",  # a registry is made where its process begins
         "pipeline/ingest/trial.py",
     ),
-    "sqlalchemy": ("connectors/alert_store*.py", "connectors/migrations/*.py", "connectors/migrations/versions/*.py"),
+    "sqlalchemy": (
+        "connectors/alert_store*.py",
+        "connectors/site_store.py",
+        "connectors/migrations/*.py",
+        "connectors/migrations/versions/*.py",
+    ),
     "alembic": ("connectors/alert_store*.py", "connectors/migrations/*.py", "connectors/migrations/versions/*.py"),
     "pandas": ("connectors/replay.py", "pipeline/replay.py", "pipeline/history*.py", "pipeline/backtest.py"),
     "numba": (
