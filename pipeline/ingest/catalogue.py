@@ -16,9 +16,11 @@ log = structlog.get_logger("vedette.ingest")
 OURS: tuple[str, ...] = (
     "http",
     "mqtt",
+    "sparkplug",
     "hubeau",
     "uk_flood",
     "usgs",
+    "files",
 )  # fmt: skip
 """Modules in ``pipeline.ingest.kinds``; each has a ``KIND``."""
 
