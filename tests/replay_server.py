@@ -178,6 +178,9 @@ def _handler(server: ReplayServer) -> type[BaseHTTPRequestHandler]:
         wbufsize = 65_536  # an answer in two packets would wait for a delayed acknowledgement of the first
 
         def do_GET(self) -> None:
+            if server.closing(0.0):  # connections that were kept open end too
+                self._break_off()
+                return
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             split = urlsplit(self.path)
             asked = Asked(
