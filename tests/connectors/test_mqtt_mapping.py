@@ -270,7 +270,8 @@ def test_plain_payloads(payload: bytes, value: float | None) -> None:
     ("payload", "reason"),
     [
         (b"warm", Reason.WRONG_TYPE), (b"\xff\xfe", Reason.WRONG_TYPE), (b" ", Reason.EMPTY),
-        (b"{", Reason.INVALID_JSON), (b"inf", Reason.NOT_FINITE), (b"1_000", Reason.WRONG_TYPE), (b'{"x":1}', Reason.MISSING_KEY),
+        (b"{", Reason.INVALID_JSON), (b"inf", Reason.NOT_FINITE), (b"1_000", Reason.WRONG_TYPE),
+        (b'{"x":1}', Reason.MISSING_KEY),
         (b'{"channel":"a","time":"2026-11-20T16:00:00","value":1}', Reason.NAIVE_TIME),
         (b'[{"n":"a/b","vs":"text"}]', Reason.UNSUPPORTED), (b"[]", Reason.EMPTY),
         (b'{"value":"x"}', Reason.WRONG_TYPE),
