@@ -17,6 +17,7 @@ from pipeline.ingest.delivering import Delivering, Delivery
 from pipeline.ingest.kind import SourceOptions, SourcePlace
 from pipeline.ingest.metrics import IngestMetrics
 from pipeline.ingest.outlet import Rules, SourceOutlet
+from pipeline.ingest.site_keeping import as_delivered
 from pipeline.ingest.supervising import Supervised, Supervisor
 
 Describe = Callable[[str, Sequence[Site]], None]
@@ -44,7 +45,7 @@ def build_ingest(
         config: everything.
         metrics: where to count.
         delivery: to Kafka; None: to the brokers in the config.
-        describe: where sites go.
+        describe: where sites go, named as their readings are delivered.
         ticked: called at every turn of the thread that delivers.
 
     Raises:
@@ -93,8 +94,11 @@ def _supervised(
     source = source_kinds()[options.kind].build(options, place)
     delivering.register(options.name)
 
+    def described(name: str, sites: Sequence[Site]) -> None:
+        describe(name, as_delivered(sites, rules.prefix, rules.rename, rules.only))
+
     def outlet(report: Callable[[str | None], None]) -> SourceOutlet:
-        return SourceOutlet(options.name, rules, delivering, metrics, stop, describe=describe, report=report)
+        return SourceOutlet(options.name, rules, delivering, metrics, stop, describe=described, report=report)
 
     return Supervised(options.name, source, outlet, metrics, stop)
 

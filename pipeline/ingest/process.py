@@ -12,11 +12,13 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from connectors.errors import ConnectorError, Misconfigured
+from connectors.site_store import SiteStore
 from pipeline.config import Config
 from pipeline.exit_codes import CONFIG, OK, UNAVAILABLE
 from pipeline.health import HealthServer
 from pipeline.ingest.build import Ingest, build_ingest
 from pipeline.ingest.metrics import IngestMetrics
+from pipeline.ingest.site_keeping import SiteKeeper
 from pipeline.ingest.supervising import State
 from pipeline.metrics import version
 from pipeline.service_manager import ServiceManager
@@ -34,7 +36,8 @@ def run_ingest(config: Config) -> int:
     status = Status(config.stall_timeout.total_seconds())
     http = config.ingest.http
     try:
-        ingest = build_ingest(config, metrics, ticked=status.tick)
+        keeper = SiteKeeper(SiteStore(config.database.url.get_secret_value()))
+        ingest = build_ingest(config, metrics, describe=keeper.describe, ticked=status.tick)
     except Misconfigured as error:
         log.error("cannot work as configured", error=str(error))
         return CONFIG
@@ -43,11 +46,11 @@ def run_ingest(config: Config) -> int:
         return UNAVAILABLE
     told = threading.Event()
     _act_on_signals(told, config.shutdown_timeout.total_seconds())
-    with closing(ingest.spool):
+    with closing(ingest.spool), closing(keeper):
         try:
             server = HealthServer(
                 status, registry, version(), http.host, http.port,
-                notes=lambda: [*ingest.delivering.notes(), *ingest.supervisor.notes()],
+                notes=lambda: [*ingest.delivering.notes(), *ingest.supervisor.notes(), *keeper.notes()],
             )  # fmt: skip
         except OSError as error:
             log.error("cannot listen", http=f"{http.host}:{http.port}", error=str(error))
