@@ -29,7 +29,8 @@ class Body:
     def __init__(self, encoding: str, most_bytes: int) -> None:
         if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
             raise BodyBroken(f"is packed as {encoding[:40]!r}, which was not asked for")
-        self._unpack = zlib.decompressobj(wbits=47) if encoding not in ("", "identity") else None  # 47: gzip or zlib
+        self._unpack = _unpacker() if encoding not in ("", "identity") else None
+        self._began = False
         self._most_bytes = most_bytes
         self._pieces: list[bytes] = []
         self._bytes = 0
@@ -45,9 +46,12 @@ class Body:
             self._keep(piece)
             return
         try:
-            while piece and not self._unpack.eof:
+            while piece:
+                self._began = True
                 self._keep(self._unpack.decompress(piece, _PIECE_BYTES))
                 piece = self._unpack.unconsumed_tail
+                if self._unpack.eof and (piece := self._unpack.unused_data.lstrip(b"\0")):
+                    self._unpack = _unpacker()  # gzip may come in several members (RFC 1952, 2.2)
         except zlib.error as error:
             raise BodyBroken(f"cannot be unpacked: {error}") from None
 
@@ -57,7 +61,7 @@ class Body:
         Raises:
             BodyBroken: if it ends too soon.
         """
-        if self._unpack is not None and self._bytes and not self._unpack.eof:
+        if self._unpack is not None and self._began and not self._unpack.eof:
             raise BodyBroken("ends too soon")
         return b"".join(self._pieces)
 
@@ -66,3 +70,7 @@ class Body:
         if self._bytes > self._most_bytes:
             raise BodyTooLarge(f"is larger than {self._most_bytes} bytes")
         self._pieces.append(piece)
+
+
+def _unpacker() -> zlib._Decompress:
+    return zlib.decompressobj(wbits=47)  # gzip or zlib, as its beginning tells

@@ -25,7 +25,7 @@ from connectors.json_documents import parsed
 from connectors.rate_limiting import RateLimiter
 from connectors.refusal import Refusal
 from connectors.source import Outlet, Stopping
-from connectors.timestamps import to_us
+from connectors.timestamps import in_range, to_us
 
 Params = Mapping[str, str | int | float]
 
@@ -66,7 +66,7 @@ class Answer:
     def server_time_us(self) -> int:
         """Return the service's clock, by its Date header; ours where it has none."""
         moment = date_of(self.headers.get("date"))
-        return self.received_us if moment is None else to_us(moment)
+        return to_us(moment) if moment is not None and in_range(to_us(moment)) else self.received_us
 
     def document(self) -> object:
         """Return the JSON document.
@@ -97,7 +97,7 @@ class Poller:
         self._service = service
         self._outlet = outlet
         self._limiter = limiter
-        self._runner = asyncio.Runner()
+        self._loop = asyncio.new_event_loop()
         self._client: httpx.AsyncClient | None = None
         self._validators: dict[str, dict[str, str]] = {}
         self._told_failing = False
@@ -116,8 +116,8 @@ class Poller:
         client, self._client = self._client, None
         if client is not None:
             with contextlib.suppress(httpx.HTTPError, OSError):
-                self._runner.run(client.aclose())
-        self._runner.close()
+                self._loop.run_until_complete(client.aclose())
+        self._loop.close()  # unlike a Runner's, it does not wait for a look-up of a name that hangs
 
     def get(
         self, link: str, params: Params | None = None, *, accept: Collection[int] = (200,), conditional: bool = False
@@ -214,7 +214,7 @@ class Poller:
         """Return what is answered, whatever its status."""
         service = self._service
         try:
-            return self._runner.run(self._exchange(url, validators))
+            return self._loop.run_until_complete(self._exchange(url, validators))
         except (TimeoutError, httpx.TimeoutException):
             said = f"{service.host} gave no whole answer within {service.timeout_s:g} s"
         except (BodyBroken, BodyTooLarge) as error:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -164,11 +166,12 @@ def test_the_last_request_allowed_is_not_overdrawn(replay: ReplayServer, poller:
         (Reply(body=b'{"value": 1}', stop_after=6), "cannot be reached"),
         (Reply(body=b'{"value": 1}' * 500, chunked=True, stop_after=2500), "cannot be reached"),
         (Reply(body=gzip.compress(b"[]" * 99)[:-9], headers={"Content-Encoding": "gzip"}), "ends too soon"),
+        (Reply(body=gzip.compress(b"[]")[:5], headers={"Content-Encoding": "gzip"}), "ends too soon"),
         (Reply(body=b"[]", headers={"Content-Encoding": "gzip"}), "cannot be unpacked"),
         (Reply(body=b"[]", headers={"Content-Encoding": "br"}), "was not asked for"),
         (Reply(reset=True), "cannot be reached"),
     ],
-    ids=["truncated", "truncated chunks", "truncated gzip", "no gzip", "brotli", "reset"],
+    ids=["truncated", "truncated chunks", "truncated gzip", "a beginning of gzip", "no gzip", "brotli", "reset"],
 )
 def test_a_broken_answer_is_none(replay: ReplayServer, poller: Ask, broken: Reply, said: str) -> None:
     """Protects from committing half a page; a whole one is asked for again."""
@@ -188,10 +191,14 @@ def test_a_page_for_people_is_not_data(replay: ReplayServer, poller: Ask) -> Non
 
 
 def test_packed_answers_are_unpacked(replay: ReplayServer, poller: Ask) -> None:
-    """Protects from megabytes on the wire that need not be there."""
+    """Protects from megabytes on the wire that need not be there, also where they are packed in parts."""
     rows = [{"n": n} for n in range(30_000)]
-    replay.on("/v1/items", gzipped(json_reply(rows)))
-    assert poller().get("items").document() == rows
+    whole = json_reply(rows)
+    parts = gzip.compress(whole.body[:1000]) + gzip.compress(whole.body[1000:]) + bytes(8)
+    asking = poller()
+    for packed in (gzipped(whole), replace(gzipped(whole), body=parts)):
+        replay.on("/v1/items", packed)
+        assert asking.get("items").document() == rows
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -248,6 +255,37 @@ def test_it_leaves_soon_in_the_middle_of_an_exchange(
     thread.join(10.0)
     assert left.is_set()
     assert time.monotonic() - started < 2.0
+
+
+def test_it_leaves_while_a_name_is_looked_up(
+    poller: Ask, outlet: QuickOutlet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protects the process's end from a name server that does not answer."""
+    asked, answer = threading.Event(), threading.Event()
+
+    def look_up(*_: object, **__: object) -> list[object]:
+        asked.set()
+        answer.wait(20.0)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    asking, left = poller(base_url="http://station.example/v1"), threading.Event()
+
+    def ask() -> None:
+        with pytest.raises(Stopping):
+            asking.get("items")
+        asking.close()
+        left.set()
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        assert asked.wait(10.0)
+        outlet.stop.set()
+        assert left.wait(2.0)
+    finally:
+        answer.set()
+        thread.join(10.0)
 
 
 def test_it_leaves_while_it_waits(replay: ReplayServer, poller: Ask, outlet: QuickOutlet) -> None:
