@@ -132,7 +132,7 @@ def test_a_restart_goes_on_within_a_file(tmp_path: Path) -> None:
             trial.kafka.up = len(trial.kafka.messages) < 15_000
             delivered(messages)  # type: ignore[arg-type]
 
-        trial.kafka.deliver = deliver_twice  # type: ignore[method-assign, assignment]
+        trial.kafka.deliver = deliver_twice  # type: ignore[method-assign]
         trial.run(source(path, tmp_path))
         trial.until(lambda: not trial.kafka.up)
         first = {reading.entity for reading in trial.readings()}
@@ -175,16 +175,17 @@ def test_a_file_that_nobody_may_read_is_tried_again(tmp_path: Path, monkeypatch:
     (tmp_path / "a.csv").write_text(HEADER + line(0))
     (tmp_path / "b.csv").write_text(HEADER + line(1))
     opened = io.open
-    monkeypatch.setattr("builtins.open", lambda path, *a, **k: _denied(path) or opened(path, *a, **k))
+
+    def denied(path: object, *arguments: object, **settings: object) -> object:
+        if str(path).endswith("a.csv"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *arguments, **settings)  # type: ignore[call-overload]
+
+    monkeypatch.setattr("builtins.open", denied)
     with pytest.raises(SourceUnavailable, match=r"a\.csv: Permission denied"):
         read_once(tmp_path, lambda: source(tmp_path / "*.csv", tmp_path))
     monkeypatch.undo()
     assert minutes(read_once(tmp_path, lambda: source(tmp_path / "*.csv", tmp_path))) == [0]
-
-
-def _denied(path: object) -> None:
-    if str(path).endswith("a.csv"):
-        raise PermissionError(13, "Permission denied", str(path))
 
 
 def test_an_object_store_is_read_and_followed(tmp_path: Path) -> None:
