@@ -17,6 +17,7 @@ from kafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 from connectors.errors import ConnectorError, Misconfigured, SinkUnavailable
 from connectors.kafka_connecting import Settings, opened, settings_for, translated
 from connectors.kafka_halving import halved, pieces
+from connectors.kafka_swift import SwiftProducer, swift_settings
 from connectors.spool import Message
 
 log = structlog.get_logger(__name__)
@@ -58,6 +59,7 @@ class KafkaDelivery:
         self._settings = _SETTINGS | settings_for(KafkaProducer, settings or {})
         self._connect_s = connect_s
         self._deliver_s = deliver_s
+        self._swift = swift_settings(bootstrap_servers, self._settings)
         self._producer: Any = None
         self._most_bytes: dict[str, int] = {}
 
@@ -83,7 +85,9 @@ class KafkaDelivery:
     def _sent(self, messages: Sequence[Message]) -> set[int]:
         """Send all; return which of them the broker does not take for their size."""
         if self._producer is None:
-            self._producer = opened(KafkaProducer, self._servers, self._connect_s, SinkUnavailable, self._settings)
+            self._producer = self._opened()
+        if isinstance(self._producer, SwiftProducer):
+            return self._sent_swiftly(self._producer, messages)
         producer, deadline = self._producer, time.monotonic() + self._deliver_s
         large: set[int] = set()
         failed: KafkaError | None = None
@@ -106,6 +110,25 @@ class KafkaDelivery:
             if failed is not None and not large:  # what fails beside a refused one is sent again with its pieces
                 raise failed
         return large
+
+    def _opened(self) -> Any:
+        """Return a producer that has reached its broker. kafka-python goes first: it says what is wrong, at once."""
+        settings = self._settings if self._swift is None else self._settings | {"enable_idempotence": False}
+        producer = opened(KafkaProducer, self._servers, self._connect_s, SinkUnavailable, settings)
+        if self._swift is None:
+            return producer
+        _leave(producer)
+        return SwiftProducer(self._swift)
+
+    def _sent_swiftly(self, producer: SwiftProducer, messages: Sequence[Message]) -> set[int]:
+        """Do as ``_sent`` by librdkafka, which does not divide what it put together: that is left to kafka-python."""
+        large = producer.send(messages, self._deliver_s)
+        if all(len(messages[index].value) >= self._settings["batch_size"] for index in large):  # sent by themselves
+            return large
+        log.warning("a topic takes only small batches; readings go there in a slower way from now on")
+        self._swift = None
+        self.close()
+        return self._sent(messages)
 
     def _flush(self, producer: Any, deadline: float) -> None:
         """Have all sent now. Only the futures tell what became of it: a flush forgets batches that were split."""
@@ -152,13 +175,19 @@ class KafkaDelivery:
     def close(self) -> None:
         """Leave; what is pending is dropped."""
         producer, self._producer = self._producer, None
-        if producer is None:
-            return
-        sender = getattr(producer, "_sender", None)
-        if sender is not None:  # with records pending its thread would go on sending them
-            sender.force_close()
-        try:
-            with translated(SinkUnavailable, "closing the producer"):
-                producer.close(timeout=0.5)
-        except ConnectorError as error:
-            log.info("closing the producer failed", error=str(error))
+        if isinstance(producer, SwiftProducer):
+            producer.close()
+        elif producer is not None:
+            _leave(producer)
+
+
+def _leave(producer: Any) -> None:
+    """Close one of kafka-python's producers without waiting for what is pending."""
+    sender = getattr(producer, "_sender", None)
+    if sender is not None:  # with records pending its thread would go on sending them
+        sender.force_close()
+    try:
+        with translated(SinkUnavailable, "closing the producer"):
+            producer.close(timeout=0.5)
+    except ConnectorError as error:
+        log.info("closing the producer failed", error=str(error))

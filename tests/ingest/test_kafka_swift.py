@@ -1,0 +1,108 @@
+"""Batches go by librdkafka where they can, and nobody sees a difference but in time."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+
+from connectors.errors import Misconfigured, SinkUnavailable
+from connectors.kafka_delivery import KafkaDelivery
+from connectors.kafka_embedded import EmbeddedBroker
+from connectors.kafka_local import LocalKafka
+from connectors.kafka_swift import SwiftProducer, swift_settings
+from connectors.kafka_topics import ensure_topics
+from connectors.spool import Message
+from tests.end_to_end.kafka_parts import read_all
+from tests.kafka_broker import fresh
+
+
+def test_settings_are_translated_or_left_to_the_other() -> None:
+    """Protects logins and limits in the config, which are written in kafka-python's names."""
+    found = swift_settings(["a:1", "b:2"], {"sasl_plain_password": "x", "acks": "all", "ssl_check_hostname": False,
+                                            "api_version": (2, 3), "ssl_password": None})  # fmt: skip
+    assert found is not None
+    assert found["bootstrap.servers"] == "a:1,b:2"
+    assert (found["sasl.password"], found["acks"]) == ("x", "all")
+    assert found["ssl.endpoint.identification.algorithm"] == "none"
+    assert "ssl.key.password" not in found
+    assert swift_settings("a:1", {"sasl_oauth_token_provider": object()}) is None
+    assert swift_settings("a:1", {"partitioner": hash}) is None
+
+
+def test_a_wrong_value_is_told() -> None:
+    """Protects whoever writes a setting that librdkafka does not take."""
+    settings = swift_settings("a:1", {"compression_type": "zip"})
+    with pytest.raises(Misconfigured, match=r"compression\.codec"):
+        SwiftProducer(settings or {})
+
+
+def test_an_entity_stays_on_its_partition(embedded: EmbeddedBroker) -> None:
+    """Protects the order of an entity's readings, whichever client sends them: both take the same partition."""
+    topic, keys = fresh("air"), [f"station-{i}" for i in range(40)] + ["ü", "a/b c"]
+    delivery = KafkaDelivery(embedded.bootstrap_servers, settings=EmbeddedBroker.settings)
+    delivery.deliver([Message(topic, key, b"swift") for key in keys])
+    assert isinstance(delivery._producer, SwiftProducer)
+    delivery.close()
+    other = KafkaProducer(bootstrap_servers=embedded.bootstrap_servers, **EmbeddedBroker.settings)
+    theirs = {key: other.send(topic, b"slow", key.encode()).get(10).partition for key in keys}
+    other.close()
+    records = read_all(embedded.bootstrap_servers, topic, EmbeddedBroker.settings)
+    assert len(records) == 2 * len(keys)
+    ours = KafkaDelivery(embedded.bootstrap_servers, settings=EmbeddedBroker.settings)
+    assert {key: partition(ours, embedded, topic, key) for key in keys[:5]} == {key: theirs[key] for key in keys[:5]}
+    ours.close()
+
+
+def partition(delivery: KafkaDelivery, broker: EmbeddedBroker, topic: str, key: str) -> int:
+    """Return where a message lands, by the one partition that grows."""
+    before = ends(broker, topic)
+    delivery.deliver([Message(topic, key, b"x")])
+    (grown,) = [p for p, end in ends(broker, topic).items() if end > before[p]]
+    return grown
+
+
+def ends(broker: EmbeddedBroker, topic: str) -> dict[int, int]:
+    consumer = KafkaConsumer(bootstrap_servers=broker.bootstrap_servers, **EmbeddedBroker.settings)
+    try:
+        found = consumer.end_offsets([TopicPartition(topic, p) for p in range(4)])
+    finally:
+        consumer.close()
+    return {place.partition: end for place, end in found.items()}
+
+
+def test_a_broker_that_vanishes_is_told_in_time() -> None:
+    """Protects the spool's turn when Kafka dies in the middle, and the process from hanging on what is pending."""
+    broker = EmbeddedBroker()
+    settings = EmbeddedBroker.settings | {"delivery_timeout_ms": 1_000, "request_timeout_ms": 500}
+    delivery = KafkaDelivery(broker.bootstrap_servers, settings=settings, deliver_s=2.0)
+    delivery.deliver([Message("air", "a", b"1")])
+    broker.close()
+    started = time.monotonic()
+    with pytest.raises(SinkUnavailable, match="writing to Kafka"):
+        delivery.deliver([Message("air", "a", b"2")])
+    with pytest.raises(SinkUnavailable, match="no broker listens"):
+        delivery.deliver([Message("air", "a", b"3")])
+    delivery.close()
+    assert time.monotonic() - started < 6.0
+
+
+@pytest.mark.kafka
+def test_the_real_one_takes_them_too(real_kafka: LocalKafka) -> None:
+    """Protects order and headers with a real broker, across two batches of some thousand messages."""
+    topic = fresh("air")
+    ensure_topics(real_kafka.bootstrap_servers, {topic: 1})
+    delivery = KafkaDelivery(real_kafka.bootstrap_servers)
+    for start in (0, 3_000):
+        delivery.deliver([Message(topic, "a", b"%d" % n, (("h", b"%d" % n),)) for n in range(start, start + 3_000)])
+    assert isinstance(delivery._producer, SwiftProducer)
+    delivery.close()
+    records = read_all(real_kafka.bootstrap_servers, topic, {})
+    assert [record.value for record in records] == [b"%d" % n for n in range(6_000)]
+    assert tuple(records[17].headers) == (("h", b"17"),)
+    impatient = {"delivery_timeout_ms": 1_000, "request_timeout_ms": 500}
+    slow = KafkaDelivery(real_kafka.bootstrap_servers, settings=impatient)
+    with pytest.raises(SinkUnavailable, match="there is no topic nowhere"):
+        slow.deliver([Message("nowhere", "a", b"1")])
+    slow.close()
