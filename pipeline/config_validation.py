@@ -23,7 +23,9 @@ Conflict: TypeAlias = tuple[Path, object, str, str]
 
 _ROUNDS = 20
 """Each round mends one level of nesting; the config is far shallower."""
-_HIDDEN = re.compile(r"password|secret|token", re.IGNORECASE)
+_HIDDEN = re.compile(r"password|secret|token|^(?:api_?)?key$", re.IGNORECASE)
+_HIDDEN_VALUE = re.compile(r"://[^/\s]*@")
+"""An address that holds a password."""
 
 
 def validate(
@@ -89,7 +91,7 @@ def _mistake(model: type[BaseModel], document: Document, item: Mapping[str, Any]
     close = None
     if kind == "literal_error":
         close = nearest(str(item["input"]), re.findall(r"'([^']*)'", item["ctx"]["expected"]))
-    hidden = any(_HIDDEN.search(str(part)) for part in path)
+    hidden = any(_HIDDEN.search(str(part)) for part in path) or _HIDDEN_VALUE.search(str(item["input"])) is not None
     return Mistake(path, document.line(path), None if hidden else item["input"], problem, allowed, close)
 
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, StringConstraints
 
 from connectors.http_service import HttpService
 from pipeline.config_fields import PositiveDuration, Size
 from pipeline.ingest.kind import SourceOptions
 
+Url = Annotated[str, StringConstraints(pattern=r"^https?://[^/@\s]+(/[^\s]*)?$", max_length=1000)]
+"""Without a user and password: a key has a place of its own."""
+
 
 class PolledOptions(SourceOptions):
     """Each kind sets its own ``url`` and ``every``; a kind whose service knows keys adds ``key``."""
 
-    url: str = Field(pattern=r"^https?://[^/@\s]+", examples=["https://api.example.org/v1"])
+    url: Url = Field(examples=["https://api.example.org/v1"])
     """Where the service is. A mirror's address may stand here; a key goes to this host only."""
     contact: str = Field(default="", max_length=200, examples=["ops@town.example"])
     """How the service's people reach you; it is part of every request's User-Agent."""

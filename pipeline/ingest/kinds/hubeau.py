@@ -10,7 +10,7 @@ from pydantic import Field, StringConstraints
 from connectors.source import ReadingSource
 from pipeline.config_fields import Duration, PositiveDuration
 from pipeline.ingest.kind import SourceKind, SourcePlace
-from pipeline.ingest.polled import PolledOptions, service_of
+from pipeline.ingest.polled import PolledOptions, Url, service_of
 
 HydroCode = Annotated[str, StringConstraints(pattern=r"^([A-Z0-9]{8}|[A-Z0-9]{10})$")]
 
@@ -19,7 +19,7 @@ class HubeauOptions(PolledOptions):
     """Which stations, and what of them."""
 
     kind: Literal["hubeau"]
-    url: str = Field(default="https://hubeau.eaufrance.fr/api/v2/hydrometrie", pattern=r"^https?://[^/@\s]+")
+    url: Url = "https://hubeau.eaufrance.fr/api/v2/hydrometrie"
     codes: tuple[HydroCode, ...] = Field(min_length=1, examples=[["K447001001"]])
     """Of stations (ten characters) or sites (eight)."""
     quantities: tuple[Literal["H", "Q"], ...] = Field(default=("H", "Q"), min_length=1)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import StringConstraints
 
 from connectors.source import ReadingSource
 from pipeline.config_fields import PositiveDuration
 from pipeline.ingest.kind import SourceKind, SourcePlace
-from pipeline.ingest.polled import PolledOptions, service_of
+from pipeline.ingest.polled import PolledOptions, Url, service_of
 
 Station = Annotated[str, StringConstraints(pattern=r"^[^/?#&%\s]+$", max_length=60)]
 
@@ -19,7 +19,7 @@ class UkFloodOptions(PolledOptions):
     """Which stations, and what of them."""
 
     kind: Literal["uk_flood"]
-    url: str = Field(default="https://environment.data.gov.uk/flood-monitoring", pattern=r"^https?://[^/@\s]+")
+    url: Url = "https://environment.data.gov.uk/flood-monitoring"
     stations: tuple[Station, ...] = ()
     """References such as 1491TH, asked for all that they have; empty: the latest reading of every measure there is."""
     parameter: Literal["", "level", "flow", "rainfall"] = ""

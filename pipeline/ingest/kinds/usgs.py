@@ -10,7 +10,7 @@ from pydantic import Field, StringConstraints
 from connectors.source import ReadingSource
 from pipeline.config_fields import PositiveDuration, Secret
 from pipeline.ingest.kind import SourceKind, SourcePlace
-from pipeline.ingest.polled import PolledOptions, service_of
+from pipeline.ingest.polled import PolledOptions, Url, service_of
 
 SiteId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]+-[^,\s]+$", max_length=60)]
 ParameterCode = Annotated[str, StringConstraints(pattern=r"^[0-9]{5}$")]
@@ -20,7 +20,7 @@ class UsgsOptions(PolledOptions):
     """Which sites, and what of them."""
 
     kind: Literal["usgs"]
-    url: str = Field(default="https://api.waterdata.usgs.gov/ogcapi/v0", pattern=r"^https?://[^/@\s]+")
+    url: Url = "https://api.waterdata.usgs.gov/ogcapi/v0"
     key: Secret | None = None
     """50 requests an hour are answered without, 1000 with one."""
     sites: tuple[SiteId, ...] = Field(min_length=1, examples=[["USGS-06904500"]])
