@@ -16,6 +16,7 @@ log = structlog.get_logger("vedette.ingest")
 OURS: tuple[str, ...] = (
     "http",
     "mqtt",
+    "openaq",
     "sparkplug",
     "hubeau",
     "uk_flood",
