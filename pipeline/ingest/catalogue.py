@@ -21,6 +21,7 @@ OURS: tuple[str, ...] = (
     "hubeau",
     "uk_flood",
     "usgs",
+    "usgs_archive",
     "files",
 )  # fmt: skip
 """Modules in ``pipeline.ingest.kinds``; each has a ``KIND``."""

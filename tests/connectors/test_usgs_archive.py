@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,10 @@ from hypothesis import strategies as st
 from connectors.reading import Quality, Reason
 from connectors.timestamps import parse
 from connectors.usgs_archive import read_archive
+from pipeline.config import loads
+from pipeline.ingest.catalogue import source_kinds
+from pipeline.ingest.kind import SourcePlace
+from pipeline.ingest.trial import Trial
 
 ANY = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -150,3 +156,34 @@ def test_any_series_is_read_or_rejected(change: Fields, changes: list[Fields]) -
     archive = read_archive(body(series(listed)))
     assert len(archive.readings) + len(archive.rejected) == len(listed)
     read_archive(body({**series(listed), **change}))
+
+
+def test_a_folder_of_archives_becomes_readings(tmp_path: Path) -> None:
+    """Protects the way from a user's folder to the topic: compressed or not, a broken file stops no other."""
+    days = [f"2026-05-{day:02d}T18:15:00.000-04:00" for day in range(1, 29)]
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    newest_first = [row(str(n), day) for n, day in enumerate(days)][::-1]
+    (kept / "a.json.gz").write_bytes(gzip.compress(body(series(newest_first))))
+    (kept / "b.json").write_bytes(b"<html>Service Unavailable</html>")
+    (kept / "c.json").write_bytes(body(series([row("7"), row("many")], code="00060", unit="ft3/s")))
+    text = f"""
+streams:
+  - {{name: water, topics: [water], step: 15m, channels: [{{name: stage}}]}}
+ingest:
+  sources:
+    - {{name: past, kind: usgs_archive, path: "{kept}/*.json*"}}
+"""
+    (options,) = loads(text, {}).ingest.sources
+    with Trial(tmp_path) as trial:
+        trial.run(source_kinds()["usgs_archive"].build(options, SourcePlace(tmp_path, {})))
+        trial.until(lambda: trial.ended)
+        assert trial.error is None
+        assert [one.value for one in trial.readings() if one.channel == "stage"] == [float(n) for n in range(28)]
+        assert [one.value for one in trial.readings() if one.channel == "discharge"] == [7.0]
+        assert sorted(headers["vedette-reason"] for _, headers in trial.dead_letters()) == ["unsupported", "wrong_type"]
+        assert trial.sites["USGS-02335000"].name.startswith("CHATTAHOOCHEE")
+    with Trial(tmp_path) as again:
+        again.run(source_kinds()["usgs_archive"].build(options, SourcePlace(tmp_path, {})))
+        again.until(lambda: again.ended)
+        assert again.readings() == []
