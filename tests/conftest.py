@@ -1,5 +1,6 @@
 """What all tests share: one thread for numerics, so that results and load do not depend on the machine's cores, logs
-that no test configures for the next one, and an order in which the longest files begin first."""
+that no test configures for the next one, properties without a deadline, which only a busy machine would miss, and an
+order in which the longest files begin first."""
 
 from __future__ import annotations
 
@@ -9,9 +10,13 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")
 
 _LONGEST_FIRST = ("tests/end_to_end/", "tests/faults/", "tests/deploy/", "tests/browser/")
 
