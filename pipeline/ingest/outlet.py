@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,7 @@ from connectors.errors import ConnectorError, SpoolFull
 from connectors.reading import Quality, Reading, Reason, Rejected
 from connectors.source import Site, Stopping
 from connectors.spool import Parcel
-from connectors.timestamps import LATEST_US, in_range, to_text
+from connectors.timestamps import EARLIEST_US, LATEST_US, in_range, to_text
 from connectors.units import canonical
 from pipeline.ingest.delivering import Delivering
 from pipeline.ingest.encoding import dead_letters_of, messages_of
@@ -205,34 +206,55 @@ class SourceOutlet:
         return outer
 
     def _sift(self, readings: Sequence[Reading]) -> _Sifted:
-        rules = self._rules
         now_us = self._now_us()
-        latest_us = now_us + rules.max_ahead_us if now_us >= _SOUND_CLOCK_US else LATEST_US
+        latest_us = now_us + self._rules.max_ahead_us if now_us >= _SOUND_CLOCK_US else LATEST_US
         found = _Sifted([], [], {}, {"readings": 0, "repeats": 0, "corrections": 0, "outdated": 0, "left_out": 0})
+        wanted = self._wanted(readings)
+        sound = self._sound(wanted, latest_us, found.rejected)
+        known = self._repeats.tell_many(sound, found.marks)
         counts = found.counts
-        for given in readings:
-            channel = rules.rename.get(given.channel, given.channel)
-            if rules.only and channel not in rules.only:
-                counts["left_out"] += 1
-                continue
-            reading = self._normalised(given, channel)
-            refusal = _refusal(reading, latest_us)
-            if refusal is not None:
-                found.rejected.append(refusal)
-                continue
-            known = self._repeats.tell(reading, found.marks)
-            if known is Known.REPEAT:
-                counts["repeats"] += 1
-            elif known is Known.OUTDATED:
-                counts["outdated"] += 1
-            else:
-                if known is Known.CORRECTION:
-                    counts["corrections"] += 1
-                counts["readings"] += 1
-                found.kept.append(reading)
-                if found.newest_us is None or reading.time_us > found.newest_us:
-                    found.newest_us = reading.time_us
+        counts["left_out"] = len(readings) - len(wanted)
+        counts["repeats"], counts["outdated"] = known.count(Known.REPEAT), known.count(Known.OUTDATED)
+        counts["corrections"] = known.count(Known.CORRECTION)
+        if counts["repeats"] or counts["outdated"]:
+            sound = [one for one, what in zip(sound, known, strict=True) if what in (Known.NEW, Known.CORRECTION)]
+        counts["readings"] = len(sound)
+        found.kept = sound
+        found.newest_us = max((reading.time_us for reading in sound), default=None)
         return found
+
+    def _wanted(self, readings: Sequence[Reading]) -> list[Reading]:
+        """Return the readings of channels that are asked for, as they go on."""
+        rename, only, prefix, units = self._rules.rename, self._rules.only, self._rules.prefix, self._units
+        wanted: list[Reading] = []
+        for given in readings:
+            channel = rename.get(given.channel, given.channel) if rename else given.channel
+            if only and channel not in only:
+                continue
+            value = given.value
+            as_it_is = value is not None and value == value and units.get(given.unit) == given.unit
+            wanted.append(given if as_it_is and not prefix and not rename else self._normalised(given, channel))
+        return wanted
+
+    def _sound(self, readings: list[Reading], latest_us: int, rejected: list[Rejected]) -> list[Reading]:
+        """Return the readings that can be taken further on, and add the others to ``rejected``."""
+        before = len(rejected)
+        longest, largest, newest_us = LONGEST_NAME, sys.float_info.max, min(latest_us, LATEST_US - 1)
+        for reading in readings:
+            value = reading.value
+            if not (  # what cannot be refused, told quickly
+                0 < len(reading.entity) <= longest
+                and 0 < len(reading.channel) <= longest
+                and EARLIEST_US <= reading.time_us <= newest_us
+                and (value is None or -largest <= value <= largest)
+                and reading.result_time_us is None
+            ):
+                refusal = _refusal(reading, latest_us)
+                if refusal is not None:
+                    rejected.append(refusal)
+        if len(rejected) == before:
+            return readings
+        return [reading for reading in readings if _refusal(reading, latest_us) is None]
 
     def _normalised(self, given: Reading, channel: str) -> Reading:
         """Return the reading as it goes on; ``given`` stays as it is, for its source may offer it again."""

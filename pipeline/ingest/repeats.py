@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import zlib
+from collections.abc import Sequence
 from enum import Enum
 
-from connectors.reading import Reading
+from connectors.reading import Quality, Reading
 
-Marks = dict[int, int]
-"""A reading's identity to what was seen of it, both hashed."""
+Mark = int | float | complex | str
+"""What was seen of a reading: its result time; without one its value, with the quality as the imaginary part where that
+is known; or, of a missing value, the quality's name. Each is an object of 32 bytes at most, and none is falsely equal
+to another: a tuple would take a hundred."""
+Marks = dict[int, Mark]
+"""A reading's identity, hashed, to what was seen of it."""
 
 
 class Known(Enum):
@@ -37,22 +41,35 @@ class Repeats:
 
     def tell(self, reading: Reading, pending: Marks) -> Known:
         """Return what ``reading`` is, given also what is in ``pending``; add it there if it is to be let through."""
-        key = hash((reading.entity, reading.channel, reading.time_us))
-        mark = _mark(reading)
-        before = pending.get(key)
-        if before is None:
-            before = self._young.get(key)
-        if before is None:
-            before = self._old.get(key)
-        if before is None:
-            pending[key] = mark
-            return Known.NEW
-        if mark == before:
-            return Known.REPEAT
-        if mark >= 0 and 0 <= mark < before:
-            return Known.OUTDATED
-        pending[key] = mark
-        return Known.CORRECTION
+        return self.tell_many((reading,), pending)[0]
+
+    def tell_many(self, readings: Sequence[Reading], pending: Marks) -> list[Known]:
+        """Return what each reading is, one after the other as by ``tell``."""
+        young, old, unknown, new = self._young, self._old, Quality.UNKNOWN, Known.NEW
+        found: list[Known] = []
+        for reading in readings:
+            key = hash((reading.entity, reading.channel, reading.time_us))
+            mark: Mark
+            if reading.result_time_us is None and reading.quality is unknown and reading.value is not None:
+                mark = float(reading.value)  # the usual one
+            else:
+                mark = _mark(reading)
+            before = pending.get(key)
+            if before is None:
+                before = young.get(key)
+                if before is None:
+                    before = old.get(key)
+            if before is None:
+                pending[key] = mark
+                found.append(new)
+            elif type(mark) is type(before) and mark == before:
+                found.append(Known.REPEAT)
+            elif isinstance(mark, int) and isinstance(before, int) and mark < before:
+                found.append(Known.OUTDATED)
+            else:
+                pending[key] = mark
+                found.append(Known.CORRECTION)
+        return found
 
     def remember(self, marks: Marks) -> None:
         """Know these from now on."""
@@ -68,8 +85,11 @@ class Repeats:
                     del generation[key]
 
 
-def _mark(reading: Reading) -> int:
-    """Return the result time; without one, a hash of value and quality below zero: either may be corrected."""
+def _mark(reading: Reading) -> Mark:
     if reading.result_time_us is not None:
         return reading.result_time_us
-    return -1 - zlib.crc32(f"{reading.value!r} {int(reading.quality)}".encode())
+    if reading.value is None:
+        return reading.quality.name
+    if reading.quality is Quality.UNKNOWN:
+        return float(reading.value)
+    return complex(reading.value, reading.quality)
