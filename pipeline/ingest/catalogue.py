@@ -18,6 +18,8 @@ OURS: tuple[str, ...] = (
     "mqtt",
     "openaq",
     "sparkplug",
+    "onvif",
+    "axis",
     "hubeau",
     "uk_flood",
     "usgs",
