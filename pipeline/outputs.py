@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.base import Sink
+from connectors.dead_letters import origin_headers
 from connectors.reading import Rejected
 from models.detection import Detection
 from pipeline.data_quality import DeadLetterBreaker
@@ -81,18 +82,6 @@ class Outputs:
         """Close all sinks."""
         for sink in dict.fromkeys((*self._dead_letters, *self._scores, *self._alerts)):
             sink.close()
-
-
-def origin_headers(rejected: Rejected) -> list[tuple[str, bytes]]:
-    """Return the headers of a dead letter: why it was refused, and where it came from."""
-    origin = {
-        "vedette-reason": str(rejected.reason),
-        "vedette-detail": rejected.detail,
-        "vedette-topic": rejected.topic,
-        "vedette-partition": str(rejected.partition),
-        "vedette-offset": str(rejected.offset),
-    }
-    return [(name, value.encode("utf-8", "backslashreplace")) for name, value in origin.items()]
 
 
 def _score_record(
