@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from connectors.errors import Misconfigured
+from connectors.errors import Misconfigured, SourceUnavailable
 from connectors.http_polling import Params, Poller
 from connectors.http_service import HttpService
 from connectors.hubeau_pages import CHANNELS, Ranked, highest, observations_page, stations_page
@@ -32,6 +32,7 @@ _REACH_US = 2 * 86_400_000_000
 _DEEPEST_US = 31 * 86_400_000_000
 """The service keeps a month."""
 _LOOK_AGAIN_US = 86_400_000_000
+_LOOK_AGAIN_SOON_US = 3_600_000_000
 _LIMIT = Limit(300, 60.0)
 """The service names none; others ask ten times a second, this is half of that."""
 _FIELDS = (
@@ -93,7 +94,7 @@ class HubeauSource:
         with Poller(self._service, outlet, self._limiter) as poller:
 
             def poll() -> bool:
-                self._describe(poller, outlet)
+                self._describe_if_due(poller, outlet)
                 if not progress:
                     progress.append(Progress(outlet.cursor(), poller.now_us() - self._history_us, _REACH_US))
                 return self._bring(poller, outlet, progress[0])
@@ -148,16 +149,24 @@ class HubeauSource:
         poll.add(readings, [])
         return readings
 
-    def _describe(self, poller: Poller, outlet: Outlet) -> None:
+    def _describe_if_due(self, poller: Poller, outlet: Outlet) -> None:
+        """Tell where the stations are; readings come without that too."""
         if self._described_us is not None and poller.now_us() - self._described_us < _LOOK_AGAIN_US:
             return
+        try:
+            self._describe(poller, outlet)
+            self._described_us = poller.now_us()
+        except SourceUnavailable:
+            outlet.count("failed_looks")
+            self._described_us = poller.now_us() - _LOOK_AGAIN_US + _LOOK_AGAIN_SOON_US
+
+    def _describe(self, poller: Poller, outlet: Outlet) -> None:
         for name, length in (("code_station", 10), ("code_site", 8)):
             codes = [code for code in self._codes if len(code) == length]
             for start in range(0, len(codes), _AT_ONCE):
                 params: Params = {name: ",".join(codes[start : start + _AT_ONCE]), "size": PAGE_SIZE}
                 for page in linked_pages(poller, "referentiel/stations", params, stations_page, accept=SUCCESS):
                     outlet.describe(page.sites)
-        self._described_us = poller.now_us()
 
 
 def _code_of(station: str, codes: Sequence[str]) -> str:

@@ -32,6 +32,7 @@ _REACH_US = 2 * 86_400_000_000
 _LIMIT = Limit(300, 60.0)
 """The service names none; this is five requests a second."""
 _LOOK_AGAIN_US = 86_400_000_000
+_LOOK_AGAIN_SOON_US = 3_600_000_000
 _OVERLAP_US = 3_600_000_000
 """Asked for again at each poll: the newest reading of every measure, and what was put right since."""
 _MOST_FAILURES = 3
@@ -84,7 +85,7 @@ class UkFloodSource:
         with Poller(self._service, outlet, self._limiter) as poller:
 
             def poll() -> bool:
-                self._describe(poller, outlet)
+                self._describe_if_due(poller, outlet)
                 if not self._stations:
                     self._bring_latest(poller, outlet)
                     return False
@@ -140,9 +141,18 @@ class UkFloodSource:
         poll.finish(None)
         poller.remember(answer)
 
-    def _describe(self, poller: Poller, outlet: Outlet) -> None:
+    def _describe_if_due(self, poller: Poller, outlet: Outlet) -> None:
+        """Tell where the stations are; readings come without that too."""
         if self._described_us is not None and poller.now_us() - self._described_us < _LOOK_AGAIN_US:
             return
+        try:
+            self._describe(poller, outlet)
+            self._described_us = poller.now_us()
+        except SourceUnavailable:
+            outlet.count("failed_looks")
+            self._described_us = poller.now_us() - _LOOK_AGAIN_US + _LOOK_AGAIN_SOON_US
+
+    def _describe(self, poller: Poller, outlet: Outlet) -> None:
         links = [f"id/stations/{station}" for station in self._stations] or ["id/stations"]
         for link in links:
             answer = poller.get(link, {} if self._stations else {"_limit": MOST_ROWS}, accept=(200, 404))
@@ -154,7 +164,6 @@ class UkFloodSource:
             if broken:
                 raise SourceUnavailable(f"what {link} answers cannot be used: {broken}")
             outlet.describe(sites)
-        self._described_us = poller.now_us()
 
 
 def _usable(answer: Answer) -> ReadingsPage:

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from connectors.errors import Misconfigured
+from connectors.errors import Misconfigured, SourceUnavailable
 from connectors.http_polling import Params, Poller
 from connectors.http_service import HttpService
 from connectors.json_documents import parsed
@@ -21,6 +21,7 @@ from connectors.poll_schedule import poll_forever
 from connectors.rate_limiting import Limit, RateLimiter
 from connectors.source import Outlet
 from connectors.timestamps import parse, to_text
+from connectors.unchanged import Unchanged
 from connectors.usgs_pages import Series, SitesPage, names_of, series_page, sites_page, values_page
 from connectors.whole_polls import RejectedBefore, WholePoll
 
@@ -98,17 +99,19 @@ class UsgsSource:
         self._limiter = RateLimiter(*limits)
         self._of = zlib.crc32(",".join([*sorted(sites), *sorted(parameters)]).encode())
         self._rejected = RejectedBefore()
+        self._unchanged = Unchanged()
 
     def run(self, outlet: Outlet) -> None:
         """Bring values until the outlet stops; see ``connectors.source.ReadingSource.run``."""
         known = _Known()
+        self._unchanged = Unchanged()  # an earlier run may have ended before what it remembers was durable
         with Poller(self._service, outlet, self._limiter) as poller:
             poll_forever(outlet, self._every_s, lambda: self._poll(poller, outlet, known))
 
     def _poll(self, poller: Poller, outlet: Outlet, known: _Known) -> bool:
         """Bring one span of modifications; return whether there are more that are past."""
         if known.outdated(poller.now_us()):
-            self._look(poller, outlet, known)
+            self._look_again(poller, outlet, known)
         now_us = poller.now_us()
         done_us = self._done_us(outlet.cursor(), now_us)
         from_us = done_us - self._overlap_us
@@ -121,7 +124,7 @@ class UsgsSource:
         self, poller: Poller, outlet: Outlet, known: _Known, from_us: int, to_us: int | None, now_us: int, done_us: int
     ) -> int:
         """Deliver what was modified from ``from_us`` to ``to_us``, or until now; return up to when all is delivered."""
-        poll = WholePoll(outlet, self._rejected)
+        poll = WholePoll(outlet, self._rejected, unchanged=self._unchanged)
         newest_us = done_us
         for sites in self._chunks:
             params: Params = {
@@ -142,6 +145,16 @@ class UsgsSource:
         newest_us = min(newest_us, now_us) if to_us is None else to_us
         poll.finish(json.dumps({"modified": to_text(max(newest_us, done_us)), "of": self._of}))
         return newest_us
+
+    def _look_again(self, poller: Poller, outlet: Outlet, known: _Known) -> None:
+        """Ask what there is; what is known already holds while that fails."""
+        try:
+            self._look(poller, outlet, known)
+        except SourceUnavailable:
+            if known.looked_us is None:
+                raise
+            outlet.count("failed_looks")
+            known.looked_us = poller.now_us() - _LOOK_AGAIN_US + _LOOK_AGAIN_SOON_US
 
     def _look(self, poller: Poller, outlet: Outlet, known: _Known) -> None:
         """Ask what series there are, and where the sites are."""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from connectors.reading import Reading, Rejected
 from connectors.source import Outlet
+from connectors.unchanged import Unchanged
 
 MOST_HELD = 50_000
 """Readings, about 15 MB."""
@@ -44,10 +45,18 @@ class WholePoll:
         outlet: where the readings go.
         known: of the source, kept from poll to poll.
         most_held: readings; beyond them a part goes on before the poll is over.
+        unchanged: of the source, kept from poll to poll: readings that say nothing new are counted and left out.
     """
 
-    def __init__(self, outlet: Outlet, known: RejectedBefore, most_held: int = MOST_HELD) -> None:
+    def __init__(
+        self,
+        outlet: Outlet,
+        known: RejectedBefore,
+        most_held: int = MOST_HELD,
+        unchanged: Unchanged | None = None,
+    ) -> None:
         self._outlet = outlet
+        self._unchanged = unchanged
         self._known = known
         self._most_held = most_held
         self._readings: list[Reading] = []
@@ -76,5 +85,11 @@ class WholePoll:
         readings, self._readings = self._readings, []
         rejected, self._rejected = self._known.new_among(self._rejected), []
         if readings or rejected or cursor is not None:
-            readings.sort(key=lambda reading: reading.time_us)
-            self._outlet.deliver(readings, cursor=cursor, rejected=rejected)
+            readings.sort(key=lambda reading: (reading.time_us, reading.result_time_us or 0))
+            if self._unchanged is None:
+                self._outlet.deliver(readings, cursor=cursor, rejected=rejected)
+                return
+            new, marks = self._unchanged.without(readings)
+            self._outlet.deliver(new, cursor=cursor, rejected=rejected)
+            self._unchanged.remember(marks)
+            self._outlet.count("unchanged", len(readings) - len(new))

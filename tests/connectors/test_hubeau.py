@@ -247,6 +247,16 @@ def test_a_second_life_goes_on(service: HubeauService, source: Make, tmp_path: P
         second.until(lambda: [one.value for one in second.readings()] == [2.0, 3.0])
 
 
+def test_a_list_of_stations_that_fails_stops_nothing(service: HubeauService, source: Make, trial: Trial) -> None:
+    """Protects observations from a catalogue that is down; it is asked again later."""
+    service.server.on(f"{AT}/referentiel/stations", page_reply())
+    service.rows = [observation(ago(5), 1)]
+    trial.run(source())
+    trial.until(lambda: len(trial.readings()) == 1)
+    assert trial.count("events", event="failed_looks") == 1
+    assert not trial.sites
+
+
 def test_a_service_that_is_gone_ends_it(service: HubeauService, source: Make, trial: Trial) -> None:
     """Protects from asking for ever what is no more."""
     service.server.on(f"{AT}/referentiel/stations", Reply(410))

@@ -100,6 +100,35 @@ def test_overlapping_polls_repeat_nothing(service: UsgsService, source: Make, tr
     assert len(trial.dead_letters()) == 1
 
 
+def test_a_refresh_that_changes_nothing_is_no_correction(
+    service: UsgsService, source: Make, trial: Trial
+) -> None:
+    """Protects everybody downstream from a month of corrections that correct nothing."""
+    service.rows = [value(ago(n), str(n), ago(n - 1)) for n in range(2, 12)]
+    trial.run(source())
+    trial.until(lambda: len(trial.readings()) == 10)
+    service.rows = [{**row, "last_modified": f"{ago(0)}Z"} for row in service.rows]
+    trial.until(lambda: trial.count("events", event="unchanged") >= 100)
+    service.rows[0] = {**service.rows[0], "approval_status": "Approved"}
+    trial.until(lambda: len(trial.readings()) == 11)
+    assert trial.readings()[-1].quality is Quality.GOOD
+    assert trial.count("corrections") == 1
+
+
+def test_metadata_that_fail_later_stop_no_values(
+    service: UsgsService, source: Make, trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protects values from a catalogue that is down: what is known of the series holds."""
+    monkeypatch.setattr("connectors.usgs._LOOK_AGAIN_US", 0)
+    service.rows = [value(ago(10), "1", ago(9))]
+    trial.run(source())
+    trial.until(lambda: len(trial.readings()) == 1)
+    service.server.on("/ogcapi/v0/collections/time-series-metadata/items", Reply(404))
+    trial.until(lambda: trial.count("events", event="failed_looks") >= 1)
+    service.rows.append(value(ago(5), "2", ago(4)))
+    trial.until(lambda: len(trial.readings()) == 2)
+
+
 def test_a_long_absence_is_caught_up_in_spans(service: UsgsService, source: Make, trial: Trial) -> None:
     """Protects progress: the cursor moves with each span, so that no life has to bring all days at once."""
     service.rows = [value(ago(60.0 * n), str(n), ago(60.0 * n - 1)) for n in range(1, 72)]
