@@ -20,6 +20,7 @@ OURS: tuple[str, ...] = (
     "sparkplug",
     "onvif",
     "axis",
+    "frigate",
     "hubeau",
     "uk_flood",
     "usgs",
