@@ -133,7 +133,7 @@ def test_axis_occupancy_and_activity() -> None:
 )
 def test_bad_axis_events(data: object, more: dict[str, object], reason: Reason) -> None:
     """Protects the counts, and says why."""
-    outcome = axis(data, **more)
+    outcome = axis(data, **more)  # type: ignore[arg-type]
     assert isinstance(outcome, Refusal)
     assert outcome.reason is reason
 
