@@ -225,7 +225,7 @@ class AlertKeeping:
         with self._writing:
             written = self._write_down()
         while (segment := self._spool.oldest()) is not None:
-            self._keep([incident_row(message) for message in _messages(segment)])
+            self._keep(_rows(segment))
             self._spool.remove(segment)
         if not written:
             self._deliver_from_memory()
@@ -280,12 +280,12 @@ class AlertKeeping:
                 )
 
 
-def _messages(segment: Segment) -> list[AlertMessage]:
+def _rows(segment: Segment) -> list[IncidentRow]:
     """Return the segment's messages; lines that are none, such as one cut short by a crash, are left out."""
-    messages = []
+    rows = []
     for line in segment.read():
         try:
-            messages.append(decode(line))
-        except ValueError as error:
+            rows.append(incident_row(decode(line), line))
+        except ValueError as error:  # UnicodeDecodeError too
             log.warning("a line of the alert spool is left out", path=str(segment.path), error=str(error))
-    return messages
+    return rows

@@ -8,8 +8,8 @@ from connectors.alert_store_rows import IncidentRow
 from pipeline.incident import AlertMessage, encode
 
 
-def incident_row(message: AlertMessage) -> IncidentRow:
-    """Return the message as the store takes it."""
+def incident_row(message: AlertMessage, body: bytes | None = None) -> IncidentRow:
+    """Return the message as the store takes it; ``body`` is what ``encode`` gave for it, where that is at hand."""
     context = message.explanation.get("context")
     numbers = context if isinstance(context, list | tuple) else ()
     return IncidentRow(
@@ -37,7 +37,7 @@ def incident_row(message: AlertMessage) -> IncidentRow:
         model_version=message.model_version,
         flapping=message.flapping,
         note=message.note,
-        body=encode(message).decode("ascii"),
+        body=(encode(message) if body is None else body).decode("ascii"),
     )
 
 
