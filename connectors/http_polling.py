@@ -141,9 +141,10 @@ class Poller:
             url = url.copy_merge_params({name: str(value) for name, value in params.items()})
         for attempt in range(1, max(self._service.tries, 1) + 1):
             self._wait_for_turn()
+            validators = self._validators.get(str(url), {}) if conditional else {}
             try:
-                answer = self._asked(url, self._validators.get(str(url), {}) if conditional else {})
-                self._check(answer, accept, conditional)
+                answer = self._asked(url, validators)
+                self._check(answer, (*accept, 304) if validators else accept)
             except SourceUnavailable as error:
                 if attempt >= self._service.tries or not isinstance(error, _Passing):
                     raise
@@ -217,7 +218,9 @@ class Poller:
             return self._loop.run_until_complete(self._exchange(url, validators))
         except (TimeoutError, httpx.TimeoutException):
             said = f"{service.host} gave no whole answer within {service.timeout_s:g} s"
-        except (BodyBroken, BodyTooLarge) as error:
+        except BodyTooLarge as error:
+            raise SourceUnavailable(f"the answer of {service.host} {error}; ask for less, or allow more") from None
+        except BodyBroken as error:
             said = f"the answer of {service.host} {error}"
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError, ValueError) as error:
             said = f"{service.host} {why_not(error)}"
@@ -232,6 +235,8 @@ class Poller:
                 return await self._fetched(url, validators)
         finally:
             watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watching
 
     async def _fetched(self, url: httpx.URL, validators: Mapping[str, str]) -> Answer:
         if self._client is None:
@@ -249,12 +254,12 @@ class Poller:
         if exchange is not None:
             exchange.cancel()
 
-    def _check(self, answer: Answer, accept: Collection[int], conditional: bool) -> None:
+    def _check(self, answer: Answer, accept: Collection[int]) -> None:
         """Return if the answer is one to use; raise what it means otherwise."""
         self._limiter.learn(allowance_of(answer.headers, answer.received_us / 1e6))
         self._server_ahead_us = answer.server_time_us - answer.received_us
         status = answer.status
-        if status in accept or (status == 304 and conditional):
+        if status in accept:
             return
         said = plain(self._service.masked(answer.body[:2000].decode("utf-8", "replace")))
         told = f"{self._service.host} answers {status}{f' ({said})' if said else ''}"
