@@ -17,6 +17,7 @@ OURS: tuple[str, ...] = (
     "http",
     "mqtt",
     "openaq",
+    "sensor_community",
     "sparkplug",
     "onvif",
     "axis",
@@ -26,6 +27,7 @@ OURS: tuple[str, ...] = (
     "usgs",
     "usgs_archive",
     "files",
+    "kafka",
 )  # fmt: skip
 """Modules in ``pipeline.ingest.kinds``; each has a ``KIND``."""
 
