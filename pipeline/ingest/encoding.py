@@ -10,11 +10,11 @@ from hashlib import blake2b
 import msgspec
 import numpy as np
 
+from connectors.dead_letters import origin_headers
 from connectors.kafka_halving import CUT
 from connectors.reading import Quality, Reading, Rejected
 from connectors.spool import Message
 from connectors.timestamps import to_texts
-from pipeline.outputs import origin_headers
 
 MOST_IN_ONE = 500
 """Readings in one message: about 100 kB, well below what brokers take by default."""
