@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -91,9 +92,13 @@ def with_etag(reply: Reply, etag: str) -> Script:
 
 
 class ReplayServer:
-    """Runs from ``start`` until ``close``; ``stop`` and ``start`` take it away and bring it back at the same port."""
+    """Runs from ``start`` until ``close``; ``stop`` and ``start`` take it away and bring it back at the same port.
 
-    def __init__(self) -> None:
+    With ``tls`` it speaks that, and only that.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.asked: list[Asked] = []
         self.changed = threading.Condition()
         self._scripts: dict[str, list[Reply | Script]] = {}
@@ -107,7 +112,7 @@ class ReplayServer:
     @property
     def url(self) -> str:
         """Return its address."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}"
 
     def on(self, path: str, *replies: Reply | Script) -> None:
         """Answer so at this path from now on; a path that ends in ``*`` holds for all that begin so."""
@@ -128,6 +133,11 @@ class ReplayServer:
         """Begin to answer."""
         self._closing.clear()
         self._server = _Server(("127.0.0.1", self.port), _handler(self))
+        if self._tls is not None:
+            # Shaking hands in the thread that serves, not in the one that accepts.
+            self._server.socket = self._tls.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
 
