@@ -27,6 +27,8 @@ _PINS = {
     "15": "DNMS", "17": "SCD30",
 }  # fmt: skip
 """As the firmware numbers the kinds in X-Pin, where it sends names without prefixes."""
+_WEATHER = ("temperature", "humidity", "pressure")
+"""What several sensors of a station measure."""
 _ID_KEYS = ("esp8266id", "esp32id", "raspiid")
 _LONGEST_ID = 60
 _OLDEST_S = 86_400.0
@@ -55,7 +57,8 @@ class AirRohr:
 
     Where a station has several sensors for one channel, the best of those in its first body has the channel's name,
     and the others are told by their kind: ``temperature.ds18b20``. That stays so, whatever is left out later, as long
-    as this object lives. For one thread.
+    as this object lives. Where each sensor has a body of its own, which comes first is chance: then the weather has
+    plain names from a BME280 only. For one thread.
     """
 
     def __init__(self) -> None:
@@ -89,7 +92,7 @@ class AirRohr:
             else:
                 found.append(one)
         for one in sorted(found, key=lambda one: rank(one.sensor)):
-            channel = self._channel(sent.entity, one)
+            channel = _alone(one) if by_pin else self._channel(sent.entity, one)
             quality = Quality.MISSING if one.value is None else Quality.UNKNOWN
             pushed.readings.append(Reading(sent.entity, channel, sent.time_us, one.value, one.measured.unit, quality))
 
@@ -98,7 +101,17 @@ class AirRohr:
         holder = self._holders.setdefault((entity, channel), one.sensor)
         if len(self._holders) > _MOST_STATIONS * 8:
             del self._holders[next(iter(self._holders))]
-        return channel if holder == one.sensor else f"{channel}.{one.sensor.lower() or 'other'}"
+        return channel if holder == one.sensor else _told_by_kind(one)
+
+
+def _alone(one: _Found) -> str:
+    """Return the channel of a sensor that has a body of its own; the same in every life."""
+    plain = one.sensor == "BME280" or one.measured.channel not in _WEATHER
+    return one.measured.channel if plain else _told_by_kind(one)
+
+
+def _told_by_kind(one: _Found) -> str:
+    return f"{one.measured.channel}.{one.sensor.lower() or 'other'}"
 
 
 def _sent(body: bytes, now_us: int, station: str) -> _Sent | Refusal:

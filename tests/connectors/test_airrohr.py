@@ -105,6 +105,19 @@ def test_names_without_prefixes_mean_what_the_pin_says() -> None:
     assert list(channels(read(raw.encode(), station="esp8266-4620979", pin="5"))) == ["count_1um"]
 
 
+@pytest.mark.parametrize("first", ["7", "11"])
+def test_sensors_with_bodies_of_their_own_keep_their_channels(first: str) -> None:
+    """Protects channels from the order in which bodies come after a start."""
+    sensors = {"7": "22.5", "11": "21.5"}
+    airrohr = AirRohr()
+    found: dict[str, tuple[float | None, str]] = {}
+    for pin in sorted(sensors, key=lambda pin: pin != first):
+        values = [{"value_type": "temperature", "value": sensors[pin]}]
+        raw = json.dumps({"sensordatavalues": values}).encode()
+        found |= channels(read(raw, airrohr, station="esp8266-7", pin=pin))
+    assert found == {"temperature": (21.5, "Cel"), "temperature.dht22": (22.5, "Cel")}
+
+
 @pytest.mark.parametrize(
     ("named", "entity"), [("4620979", "esp8266-4620979"), (4620979, "esp8266-4620979"), ("esp32-a1b2", "esp32-a1b2")]
 )
