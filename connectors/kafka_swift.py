@@ -13,6 +13,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from connectors.errors import ConnectorError, Misconfigured, SinkUnavailable
+from connectors.kafka_connecting import listening
 from connectors.spool import Message
 
 _NAMES = {
@@ -47,6 +48,7 @@ _QUEUE: dict[str, Any] = {
 }
 
 _ASK_S = 1.0
+_LOOK_S = 1.0
 
 
 def swift_settings(servers: str | Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -81,6 +83,7 @@ class SwiftProducer:
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self._said = ""
+        self._servers = str(settings["bootstrap.servers"])
         try:
             self._producer: Any = Producer({**settings, "error_cb": self._note})
         except KafkaException as error:
@@ -93,17 +96,19 @@ class SwiftProducer:
             SinkUnavailable: if not all of the others were acknowledged in time.
             Misconfigured: if the broker says that it will never take them.
         """
-        deadline = time.monotonic() + timeout_s
+        started_s = time.monotonic()
+        deadline = started_s + timeout_s
         errors: dict[int, KafkaError] = {}
         for index, message in enumerate(messages):
             self._put(message, _noting(errors, index), deadline, errors, index)
-        left = self._producer.flush(max(0.1, deadline - time.monotonic()))
+        left = self._flushed(deadline)
         large = {index for index, error in errors.items() if error.code() in _TOO_LARGE}
         others = [index for index in errors if index not in large]
         if others and not large:  # what fails beside a refused one is sent again with its pieces
             raise self._failure(errors[others[0]], messages[others[0]].topic)
         if left:
-            detail = f"{left} messages were not acknowledged within {timeout_s:g} s{self._why()}"
+            waited_s = time.monotonic() - started_s
+            detail = f"{left} messages were not acknowledged within {waited_s:.0f} s{self._why()}"
             raise SinkUnavailable(f"writing to Kafka: {detail}")
         return large
 
@@ -111,6 +116,16 @@ class SwiftProducer:
         """Leave; what is pending is dropped."""
         self._producer.purge(in_queue=True, in_flight=True)
         self._producer.poll(0)
+
+    def _flushed(self, deadline: float) -> int:
+        """Return how many messages are not acknowledged at the deadline, or as soon as no broker listens any more.
+
+        librdkafka would go on trying to connect for as long as a message may take.
+        """
+        while left := self._producer.flush(max(0.1, min(_LOOK_S, deadline - time.monotonic()))):
+            if time.monotonic() >= deadline or listening(self._servers, _ASK_S) is None:
+                break
+        return int(left)
 
     def _put(
         self, message: Message, told: Callable[..., None], deadline: float, errors: dict[int, KafkaError], index: int

@@ -22,7 +22,7 @@ log = structlog.get_logger("vedette.ingest")
 
 _QUEUED_BYTES = 32 * 1_048_576
 _BATCH_BYTES = 4 * 1_048_576
-_RETRY_MOST = 15
+_RETRY_MOST = 5
 _FULL_RETRY = 5
 """Sources that found no room are to wait for so many retries of Kafka."""
 _IDLE_S = 0.5
@@ -57,7 +57,7 @@ class Delivering:
         spool: on the disk.
         metrics: where to count.
         ticked: called at every turn.
-        retry_s: how long Kafka is left alone after a first failure; up to 15 times as long after further ones.
+        retry_s: how long Kafka is left alone after a first failure; up to 5 times as long after further ones.
         monotonic: the clock for waiting.
     """
 
