@@ -175,7 +175,7 @@ def test_mistakes_are_named(one: Console) -> None:
         ("/api/entity?stream=air&entity=north&from_us=5&to_us=4", 400, "before"),
         ("/api/incidents/xyz", 422, "incident_id"),
         (f"/api/incidents/{'c' * 32}", 404, "no incident"),
-        ("/api/nothing", 404, "openapi.json"),
+        ("/api/nothing", 404, "/docs"),
     ):
         answer = browser.get(path)
         assert (answer.status_code, word in answer.json()["error"]) == (status, True), answer.text
