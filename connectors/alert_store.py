@@ -7,11 +7,12 @@ import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.sql import and_, case
+from sqlalchemy.sql import and_, case, or_
 
 from connectors.alert_store_engine import Database
 from connectors.alert_store_queries import (
@@ -94,11 +95,9 @@ class AlertStore:
         # In this order two processes that keep the same incidents never wait for each other in a circle.
         ordered = sorted(rows, key=lambda row: (row.id, row.sequence))
         with self._writing() as connection:
-            upsert = self._upsert()
-            for row in ordered:
-                connection.execute(upsert, incident_values(row))
-            add = self._insert(messages).on_conflict_do_nothing()
-            connection.execute(add, [message_values(row) for row in ordered])
+            # Made once, and for all rows at once: one by one they cost a third more.
+            connection.execute(self._upsert, [incident_values(row) for row in ordered])
+            connection.execute(self._add_messages, [message_values(row) for row in ordered])
             self._touch_labels(connection, list(dict.fromkeys(row.id for row in ordered)))
 
     def incidents(self, query: IncidentQuery = IncidentQuery()) -> list[IncidentRow]:  # noqa: B008  # it is frozen
@@ -110,6 +109,14 @@ class AlertStore:
         """Return how many incidents fit, whatever the query's limit and offset."""
         with self._reading() as connection:
             return int(connection.execute(incident_count(query)).scalar_one())
+
+    def open_subjects(self) -> list[tuple[str, str, str, int]]:
+        """Return stream, entity, kind and highest tier of all that is open, without what is known of it."""
+        c = incidents.c
+        subject = (c.stream, c.entity, c.kind)
+        chosen = select(*subject, func.max(c.tier)).where(c.resolved_us.is_(None)).group_by(*subject)
+        with self._reading() as connection:
+            return [(stream, entity, kind, tier) for stream, entity, kind, tier in connection.execute(chosen)]
 
     def find(self, prefix: str, limit: int = 10) -> list[IncidentRow]:
         """Return the incidents whose id begins so, at most ``limit``, newest first."""
@@ -284,11 +291,16 @@ class AlertStore:
         note = self._insert(labels).values(**values).on_conflict_do_nothing()
         return bool(connection.execute(note).rowcount)
 
+    @cached_property
+    def _add_messages(self) -> Any:
+        return self._insert(messages).on_conflict_do_nothing()
+
+    @cached_property
     def _upsert(self) -> Any:
         """Return the statement that keeps an incident unless what is there is as new."""
         statement = self._insert(incidents)
         new = statement.excluded
-        ended = new.phase.in_(_ENDED)
+        ended = or_(*(new.phase == phase for phase in _ENDED))  # IN would be expanded anew for every row
         changed: dict[str, ColumnElement[Any]] = {name: new[name] for name in INCIDENT_FIELDS if name != "id"}
         changed |= {
             "reason": case((and_(ended, incidents.c.reason != ""), incidents.c.reason), else_=new.reason),

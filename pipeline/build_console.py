@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from connectors.alert_store import AlertStore
 from connectors.errors import Misconfigured
+from connectors.site_store import SiteStore
 from models.registry import Registry, StoredModel
 from pipeline.casebook import sites
 from pipeline.config import Config, HttpConfig, effective
@@ -120,7 +121,8 @@ def _console(
         history = None if directory is None else HistoryStore(directory)
     except HistoryError as error:
         raise Misconfigured(f"history.directory: {error}") from error
-    store = AlertStore(config.database.url.get_secret_value())
+    url = config.database.url.get_secret_value()
+    store, registry_of_sites = AlertStore(url), SiteStore(url)
     sources = Sources(
         streams={stream.name: _shown(stream) for stream in config.streams},
         store=store,
@@ -129,6 +131,7 @@ def _console(
         live=live,
         status=metrics.status,
         figures=metrics.registry,
+        sites=registry_of_sites,
         version=version(),
         config_text=effective(config),
         lookalikes_us=round(config.feedback.lookalikes_for.total_seconds() * 1e6),
@@ -156,6 +159,7 @@ def _console(
         app.close()
         asking.close()
         store.close()
+        registry_of_sites.close()
 
     return Faces(server, events.said, close)
 

@@ -29,6 +29,8 @@ from pipeline.console.shapes import (
     StreamLine,
     System,
 )
+from pipeline.console.site_answers import Map, Sheet, SiteAnswers, SiteQuery
+from pipeline.console.site_shapes import SitePage
 from pipeline.console.sources import Sources
 from pipeline.console.system_answers import SystemAnswers
 from pipeline.console.troubles import BadQuestion, NotThere, Trouble
@@ -62,8 +64,9 @@ class Answers:
         """Ask ``sources``."""
         self.sources = sources
         series = SeriesAnswers(sources)
-        self._incidents = IncidentAnswers(sources, series)
-        self._entities = EntityAnswers(sources, series, self._incidents)
+        self._sites = SiteAnswers(sources)
+        self._incidents = IncidentAnswers(sources, series, self._sites)
+        self._entities = EntityAnswers(sources, series, self._incidents, self._sites)
         self._models = ModelAnswers(sources)
         self._system = SystemAnswers(sources, self._incidents)
 
@@ -94,6 +97,14 @@ class Answers:
     def entity(self, stream: str, entity: str, from_us: int | None = None, to_us: int | None = None) -> EntityDetail:
         """Return one entity over a time range; without one its newest steps."""
         return self._entities.detail(stream, entity, from_us, to_us)
+
+    def sites(self, query: SiteQuery) -> SitePage:
+        """Return the sites that fit, a page of them."""
+        return self._sites.page(query)
+
+    def site_maps(self, query: SiteQuery, sheets: tuple[Sheet, ...]) -> tuple[SitePage, list[Map | None]]:
+        """Return the sites that fit, a page of them, and maps of all of them."""
+        return self._sites.maps(query, sheets)
 
     def models(self, stream: str) -> Models:
         """Return a stream's models."""

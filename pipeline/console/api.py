@@ -19,6 +19,9 @@ from pipeline.console import shapes
 from pipeline.console.answers import Answers, Who
 from pipeline.console.asking import Asking
 from pipeline.console.events import Events
+from pipeline.console.site_answers import SiteQuery
+from pipeline.console.site_map import box_of
+from pipeline.console.site_shapes import SitePage
 from pipeline.console.troubles import Refused
 from pipeline.incident import Kind, Tier, finite_json
 
@@ -165,6 +168,25 @@ def _questions(router: APIRouter, answers: Answers, asking: Asking) -> None:
     async def entity(stream: Name, entity: Name, from_us: TimeUs = None, to_us: TimeUs = None) -> Response:
         """One entity over a time range; without one its newest 288 steps."""
         return await ask(answers.entity, stream, entity, from_us, to_us)
+
+    @router.get("/sites", tags=["sites"], responses=_shape(SitePage))
+    async def sites(
+        search: Search = "",
+        state: Literal["unknown", "ok", "silent", "watch", "alert"] | None = None,
+        source: Name = "",
+        box: Annotated[
+            str,
+            Query(max_length=100, description="west,south,east,north in degrees; west above east: across 180°."),
+        ] = "",
+        offset: Offset = 0,
+        limit: Limit = 50,
+    ) -> Response:
+        """Where things are measured, as sources tell, and how each is now; the worst first."""
+
+        def found() -> SitePage:
+            return answers.sites(SiteQuery(search, state or "", source, box_of(box) if box else None, offset, limit))
+
+        return await ask(found)
 
     @router.get("/audit", tags=["audit"], responses=_shape(shapes.AuditPage))
     async def audit(offset: Offset = 0, limit: Limit = 50) -> Response:

@@ -14,6 +14,7 @@ from connectors.alert_store_rows import IncidentQuery
 from pipeline.console.incident_answers import IncidentAnswers
 from pipeline.console.series_answers import SeriesAnswers, finite, forecast_of
 from pipeline.console.shapes import EntityDetail, EntityLine, EntityPage, IncidentLine
+from pipeline.console.site_answers import SiteAnswers
 from pipeline.console.sources import Sources
 from pipeline.console.troubles import BadQuestion, NotThere, Trouble
 from pipeline.incident import rfc3339
@@ -30,10 +31,11 @@ _MOST_INCIDENTS = 100
 class EntityAnswers:
     """Asks the newest steps, the history and the alert database. Raises ``Trouble``."""
 
-    def __init__(self, sources: Sources, series: SeriesAnswers, incidents: IncidentAnswers) -> None:
+    def __init__(self, sources: Sources, series: SeriesAnswers, incidents: IncidentAnswers, sites: SiteAnswers) -> None:
         self._sources = sources
         self._series = series
         self._incidents = incidents
+        self._sites = sites
         self._folded: dict[str, tuple[Sequence[str], list[str]]] = {}
         """Stream to its list of names, which only grows, and those names in lower case."""
 
@@ -90,7 +92,9 @@ class EntityAnswers:
             incidents = self._incidents.page(query)["incidents"]
         except Trouble as error:  # the series is worth showing without them
             trouble.append(f"incidents: {error}")
-        if row is None and not series["times_us"] and not incidents and not trouble and series["trouble"] is None:
+        site = self._sites.find_beside(entity, trouble)
+        nothing = row is None and site is None and not series["times_us"] and not incidents
+        if nothing and not trouble and series["trouble"] is None:
             raise NotThere(f"nothing is known of {entity[:80]!r} in stream {stream} in that time")
         forecast = None
         if step is not None and row is not None:
@@ -104,6 +108,7 @@ class EntityAnswers:
             "forecast": forecast,
             "limits": self._series.limits(shown),
             "incidents": incidents,
+            "site": site,
             "trouble": trouble,
         }
 

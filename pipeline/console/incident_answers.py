@@ -23,6 +23,7 @@ from pipeline.console.shapes import (
     Moment,
     Series,
 )
+from pipeline.console.site_answers import SiteAnswers
 from pipeline.console.sources import ShownStream, Sources
 from pipeline.console.troubles import BadQuestion, NotThere
 from pipeline.incident import finite_json, rfc3339
@@ -39,9 +40,10 @@ _LEAST_LIKENESS = 0.5
 class IncidentAnswers:
     """Asks the alert database, and the series around an incident. Raises ``Trouble``."""
 
-    def __init__(self, sources: Sources, series: SeriesAnswers) -> None:
+    def __init__(self, sources: Sources, series: SeriesAnswers, sites: SiteAnswers) -> None:
         self._sources = sources
         self._series = series
+        self._sites = sites
 
     def page(self, query: IncidentQuery) -> IncidentPage:
         """Return the incidents that fit, and how many there are; ``limit`` and ``offset`` say which of them."""
@@ -97,6 +99,7 @@ class IncidentAnswers:
             "earlier": _earlier(row, stream, series),
             "limits": [] if stream is None else self._series.limits(stream),
             "series": series,
+            "site": self._sites.find(row.entity),
         }
 
     # ---- inner ----

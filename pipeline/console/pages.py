@@ -23,6 +23,7 @@ from pipeline.console.page_entity import entity_view, last_us, range_us
 from pipeline.console.page_incident import incident_view
 from pipeline.console.page_models import models_view
 from pipeline.console.page_receivers import receiver_lines
+from pipeline.console.page_sites import sites_view
 from pipeline.console.page_system import system_view
 from pipeline.console.refusals import Refusals
 from pipeline.console.rendering import Rendering
@@ -71,6 +72,7 @@ def router(answers: Answers, gate: Gate, asking: Asking | None = None) -> APIRou
         "/incidents": pages.incidents,
         "/incidents/{incident_id}": pages.incident,
         "/entities": pages.entities,
+        "/sites": pages.sites,
         "/models": pages.models,
         "/system": pages.system,
         "/docs": pages.docs,
@@ -165,6 +167,20 @@ class Pages:
         address = f"/entities?{urlencode(chosen, errors='replace')}&"
         shown = {**chosen, "found": found, "names": names, "address": address, "troubles": troubles}
         return self._page(request, "entities.html", "Entities", shown)
+
+    def sites(
+        self,
+        request: Request,
+        search: Annotated[str, Query(max_length=500)] = "",
+        state: Annotated[str, Query(max_length=40)] = "",
+        source: Name = "",
+        box: Annotated[str, Query(max_length=100)] = "",
+        offset: Offset = 0,
+    ) -> Response:
+        """Show where things are measured, on a map and in a list."""
+        self._gate.who(request)
+        chosen = {"search": search, "state": state, "source": source, "box": box}
+        return self._page(request, "sites.html", "Sites", sites_view(self._answers, chosen, offset))
 
     def models(self, request: Request, stream: Name = "", done: str = "") -> Response:
         """Show a stream's models."""

@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from models.wording import channel_text, clean, duration_text, moment_text, number_text, unit_text
+from pipeline.console.site_map import around, coordinates_text
 from pipeline.console.static_files import StaticFiles
 from pipeline.incident import WHOLE_STREAM
 from pipeline.report import embedded_json
@@ -63,9 +64,13 @@ class Rendering:
             "tone": tone,
             "words": lambda text: clean(str(text).replace("_", " ")),
             "address": lambda text: quote(str(text), safe="", errors="replace"),
+            "position": lambda site: coordinates_text(site["latitude"], site["longitude"]),
+            "map_address": lambda site: f"/sites?box={around(site['latitude'], site['longitude'])}",
             "embedded": lambda data: Markup(embedded_json(data)),  # it holds no markup, see there
         }
         self._environment.globals["file"] = files.address
+        for name in self._environment.list_templates():  # compiled now: later it would take time from scoring
+            self._environment.get_template(name)
 
     def page(self, name: str, request: Request, context: Mapping[str, Any], status: int = 200) -> Response:
         """Return the page of a template, never kept by caches: it tells of now."""

@@ -10,6 +10,8 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
+from pipeline.console.site_shapes import SiteDetail
+
 Number = float | None
 
 
@@ -176,6 +178,8 @@ class IncidentDetail(TypedDict):
     earlier: Earlier | None
     limits: list[Limit]
     series: Series
+    site: SiteDetail | None
+    """Where the entity is, as far as its source tells."""
 
 
 class EntityLine(TypedDict):
@@ -216,6 +220,8 @@ class EntityDetail(TypedDict):
     limits: list[Limit]
     incidents: list[IncidentLine]
     """Those that overlap the range, newest first."""
+    site: SiteDetail | None
+    """Where it is, as far as its source tells."""
     trouble: list[str]
 
 

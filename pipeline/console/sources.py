@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from connectors.alert_store import AlertStore
 from connectors.errors import ConnectorError, StoreRefused
+from connectors.site_store import SiteStore
 from models.registry import Registry, StoredModel
 from pipeline.console.troubles import Away, BadQuestion, NotThere
 from pipeline.history import HistoryStore
@@ -63,6 +64,8 @@ class Sources:
     live: Live
     status: Status
     figures: Figures
+    sites: SiteStore | None = None
+    """The registry of sites; None where nobody keeps one."""
     version: str = ""
     config_text: str = ""
     """The effective config, secrets masked."""

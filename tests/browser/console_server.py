@@ -86,3 +86,4 @@ def served(directory: Path, tokens: Sequence[Token] = (), port: int = 0) -> Iter
         server.close()
         asking.close()
         shown.store.close()
+        shown.sites.close()

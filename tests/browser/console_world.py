@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from connectors.alert_store import AlertStore
 from connectors.base import TopicPartition
+from connectors.site_store import SiteStore
+from connectors.source import Site
 from models.attention import AttentionProgram, MemoryLayout, SeasonalLag
 from models.explanation import (
     BAND_SPREADS,
@@ -58,6 +60,7 @@ class World:
 
     answers: Answers
     store: AlertStore
+    sites: SiteStore
     live: Live
     status: Status
     names: tuple[str, ...]
@@ -104,14 +107,30 @@ def world(directory: Path) -> World:
         trainings.append(stream)
         return {"accepted": [stream]}
 
+    sites = SiteStore(f"sqlite:///{directory / 'alerts.db'}")
+    sites.keep("city air", _sites(run.series.entities), now_us - 3_600_000_000)
     limit = ShownLimit("pm25", "EU daily mean", 50.0, None)
     shown = ShownStream(STREAM, CHANNELS, UNITS, STEP_US, (limit,), needed=2, window=3)
     sources = Sources(
         streams={STREAM: shown}, store=store, registry=registry, history=history, live=live, status=status,
         figures=metrics.registry, version="0.1.0", config_text=_CONFIG, train=train,
         training=lambda: {"streams": [_training(now_us)]}, undelivered=lambda: 3, now_us=lambda: now_us,
+        sites=sites,
     )  # fmt: skip
-    return World(Answers(sources), store, live, status, run.series.entities, now_us, *ids, trainings)
+    return World(Answers(sources), store, sites, live, status, run.series.entities, now_us, *ids, trainings)
+
+
+def _sites(names: Sequence[str]) -> list[Site]:
+    """Return places of all stations, as hostile as their names, and of one that nothing measures."""
+    channels = dict(zip(CHANNELS, UNITS, strict=True))
+    places = ((54.0931, 12.0994), (54.0887, 12.1402), (54.0712, 12.1087), (54.1218, 12.0721), (54.0801, 12.0655))
+    about = {"owner": "city of Rostock", HOSTILE: HOSTILE}
+    known = [
+        Site(name, HOSTILE if name == HOSTILE else f"{name.title()} station", *place, channels,
+             {"pm25": (0.0, 1_000.0)}, about)
+        for name, place in zip(names, places, strict=False)
+    ]  # fmt: skip
+    return [*known, Site("closed", "Closed station", 54.16, 12.19), Site("somewhere", "Without coordinates")]
 
 
 def next_message(shown: World) -> AlertMessage:
@@ -213,8 +232,14 @@ def _anomaly(run: _Run, row: int, first: int, t: int, sequence: int) -> AlertMes
     share = np.square(error) / max(1e-9, float(np.square(error).sum()))
     evidence = [
         ChannelEvidence(
-            name, unit, float(values[c]), float(expected[c]), float(expected[c] - half[c]),
-            float(expected[c] + half[c]), float(share[c]), int(np.sign(error[c])),
+            name,
+            unit,
+            float(values[c]),
+            float(expected[c]),
+            float(expected[c] - half[c]),
+            float(expected[c] + half[c]),
+            float(share[c]),
+            int(np.sign(error[c])),
         )
         for c, (name, unit) in enumerate(zip(CHANNELS, UNITS, strict=True))
     ]
