@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from connectors.errors import SourceUnavailable
-from connectors.mqtt_link import MQTT_3_1_1, MQTT_5, Link, VersionRefused
+from connectors.mqtt_client import MQTT_3_1_1, MQTT_5
+from connectors.mqtt_link import Link, VersionRefused
 from connectors.mqtt_messages import NOTHING, Broker, Consumer, Subscription
 from connectors.mqtt_window import Redeliveries, Window
 from connectors.source import Outlet, Stopping
@@ -39,7 +40,8 @@ class MqttConnection:
     Args:
         broker: where, and as whom.
         subscriptions: what to ask for; at least one.
-        window: how many unacknowledged messages are held; with MQTT 5 the broker is told.
+        window: how many unacknowledged messages are held; with MQTT 5 the broker is told. Mosquitto gets slower beyond
+            a few thousands.
         batch: how many messages are handed to the consumer at once, at most.
         now_us: the wall clock.
     """
@@ -49,7 +51,7 @@ class MqttConnection:
         broker: Broker,
         subscriptions: Sequence[Subscription],
         *,
-        window: int = 10_000,
+        window: int = 2000,
         batch: int = 1000,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:

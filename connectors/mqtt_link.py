@@ -8,19 +8,17 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from connectors.errors import Misconfigured, SourceRefused, SourceUnavailable
+from connectors.mqtt_client import MQTT_5, Published, SwiftClient
 from connectors.mqtt_messages import Broker, MqttMessage, Subscription
 from connectors.mqtt_socket import BufferedSocket, open_socket, plain_reason, refused_certificate
 from connectors.source import Stopping
 
-MQTT_5 = 5
-MQTT_3_1_1 = 4
 _ANSWER_S = 5.0
 _SLICE_S = 0.2
 _SYSTEM_BUSY = frozenset((136, 137, 151, 159))
@@ -33,15 +31,6 @@ _TAKEN_OVER = 142
 
 class VersionRefused(Exception):
     """The broker does not know MQTT 5."""
-
-
-class _Client(paho.Client):
-    """paho's client on a socket of ours: connecting can be cut short, and it reads and writes in large pieces."""
-
-    opened: BufferedSocket
-
-    def _create_socket(self) -> BufferedSocket:
-        return self.opened
 
 
 class Link:
@@ -194,10 +183,10 @@ class Link:
 
     # ---- inner ----
 
-    def _made(self) -> _Client:
+    def _made(self) -> SwiftClient:
         broker = self._broker
         clean = {"clean_session": False} if self._version != MQTT_5 else {}
-        client = _Client(
+        client = SwiftClient(
             CallbackAPIVersion.VERSION2,
             client_id=broker.client_id,
             protocol=self._version,
@@ -212,6 +201,7 @@ class Link:
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
+        client.received = self._take
         client.on_disconnect = self._on_disconnect
         client.on_socket_register_write = lambda *_: None  # with it, what is sent is queued until ``_send``
         return client
@@ -294,13 +284,13 @@ class Link:
         self._granted = [reason.value for reason in reasons]
 
     def _on_message(self, _: Any, __: Any, message: Any) -> None:
-        try:
-            topic = message.topic
-        except UnicodeDecodeError:
-            topic = message._topic.decode("utf-8", "backslashreplace")
-        self._received.append(
-            MqttMessage(topic, message.payload, message.qos, message.retain, message.mid, self._now_us(), message.dup)
-        )
+        """Take a message that came on paho's own way."""
+        topic = message._topic.decode("utf-8", "backslashreplace")
+        self._take(Published(topic, message.payload, message.qos, message.retain, message.mid, message.dup))
+
+    def _take(self, found: Published) -> None:
+        topic, payload, qos, retained, mid, duplicate = found
+        self._received.append(MqttMessage(topic, payload, qos, retained, mid, self._now_us(), duplicate))
 
     def _on_disconnect(self, _: Any, __: Any, flags: Any, reason: Any, ___: Any) -> None:
         if not flags.is_disconnect_packet_from_server:
