@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from pipeline.bench_ingest_load import HttpLoad, MakeBody, line_bodies, write_requests
+from pipeline.bench_ingest_load import HttpLoad, MakeBody, line_bodies, single_bodies, write_requests
 from pipeline.bench_ingest_subjects import Kafka, Subject, http_bare, http_push, mqtt, mqtt_bare, wait_until
 
 WINDOW_S = 2.0
@@ -29,6 +29,8 @@ MQTT_MESSAGES = 20_000
 IN_FLIGHT = 1_000
 """Messages that the broker sends before it waits for acknowledgements."""
 _START_US = 1_700_000_000_000_000
+_STATIONS = 64
+"""Senders of single readings at a time: each waits until its own is durable."""
 
 Say = Callable[[str], None]
 
@@ -57,8 +59,12 @@ def bench_ingest(args: argparse.Namespace, say: Say) -> dict[str, Any]:
             stack.callback(os.sched_setaffinity, 0, set(cores))
         kafka, broker = stack.enter_context(_kafka(say))
         bench = Bench(cores[-1], kafka, args.rounds, say)
+        lines = "/api/v2/write?precision=us"
         result = {
-            "line_protocol": bench.http("line protocol", "/api/v2/write?precision=us", "", *line_bodies(entities)),
+            "line_protocol": bench.http("line protocol", lines, "", *line_bodies(entities)),
+            "one_reading_per_request": bench.http(
+                "one reading per request", lines, "", *single_bodies(entities), connections=_STATIONS
+            ),
             "remote_write": bench.http(
                 "remote-write", "/api/v1/write", "Content-Encoding: snappy\r\n", *write_requests(entities)
             ),
@@ -83,7 +89,9 @@ class Bench:
         self._rounds = rounds
         self._say = say
 
-    def http(self, name: str, path: str, headers: str, body: MakeBody, readings: int) -> dict[str, Any]:
+    def http(
+        self, name: str, path: str, headers: str, body: MakeBody, readings: int, connections: int = 4
+    ) -> dict[str, Any]:
         """Send to a bare server, to ours, and to ours without Kafka, in turn."""
         rates: dict[str, Rates] = {"bare": Rates(), "ours": Rates(), "without_kafka": Rates()}
         with ExitStack() as stack:
@@ -92,7 +100,9 @@ class Bench:
                 ("bare", http_bare, None), ("ours", http_push, self._kafka), ("without_kafka", http_push, Kafka()),
             ):  # fmt: skip
                 pipe = stack.enter_context(_subject(subject, self._core, asked))
-                load = HttpLoad(_received(pipe), path, headers, body, again=kind == "bare")
+                load = HttpLoad(
+                    _received(pipe), path, headers, body, again=kind == "bare", connections=connections
+                )
                 load.send_for(WINDOW_S / 4)  # to get warm: series become known, connections open
                 loads[kind] = pipe, load
             for round_ in range(self._rounds):

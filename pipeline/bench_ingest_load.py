@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import selectors
 import socket
 import struct
-import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from typing import cast
 
 import snappy  # type: ignore[import-untyped]
 
 FIELDS = ("pm25", "pm10", "no2")
-CONNECTIONS = 4
 _START_US = 1_700_000_000_000_000
 _STAMP = b"1111111111111111"
 _STAMP_MS = 1_111_111_111_111
@@ -67,19 +68,30 @@ def _varint(number: int) -> bytes:
     return bytes([*out, number])
 
 
+def single_bodies(entities: int) -> tuple[MakeBody, int]:
+    """Return what makes bodies of one reading each, as a station sends them, of one entity after the other."""
+    return lambda number: b"air,station=station-%05d pm25=%.2f %d" % (
+        number % entities, 10 + number % 97 / 7, _START_US + number * 1_000
+    ), 1  # fmt: skip
+
+
 class HttpLoad:
     """Connections to one address, each with one request under way at a time.
 
     Args:
         port: on loopback.
+        connections: how many.
         path: with its query.
         headers: beside the length.
         body: makes each body.
         again: send the first body over and over: for a server that does not look into it.
     """
 
-    def __init__(self, port: int, path: str, headers: str, body: MakeBody, *, again: bool) -> None:
+    def __init__(
+        self, port: int, path: str, headers: str, body: MakeBody, *, again: bool, connections: int = 4
+    ) -> None:
         self._port = port
+        self._connections = connections
         self._head = f"POST {path} HTTP/1.1\r\nHost: bench\r\n{headers}Content-Length: ".encode()
         self._body = body
         self._again = body(0) if again else None
@@ -91,34 +103,31 @@ class HttpLoad:
         Raises:
             RuntimeError: if anything else was answered.
         """
-        done: list[int] = []
-        troubles: list[BaseException] = []
-        started = time.perf_counter()
+        done, started = 0, time.perf_counter()
+        with ExitStack() as stack, selectors.DefaultSelector() as answered:
+            for _ in range(self._connections):
+                connection = stack.enter_context(socket.create_connection(("127.0.0.1", self._port), timeout=60.0))
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                answered.register(connection, selectors.EVENT_READ)
+                self._send(connection)
+            under_way = self._connections
+            while under_way:
+                for key, _ in answered.select(60.0) or _nobody_answers():
+                    connection = cast(socket.socket, key.fileobj)
+                    answer = connection.recv(65_536)
+                    if not answer.startswith(b"HTTP/1.1 20"):
+                        raise RuntimeError(f"answered {answer[:500]!r}")
+                    done += 1
+                    if time.perf_counter() - started < seconds:
+                        self._send(connection)
+                    else:
+                        under_way -= 1
+        return done, time.perf_counter() - started
 
-        def run() -> None:
-            try:
-                done.append(self._send_until(started + seconds))
-            except BaseException as error:
-                troubles.append(error)
+    def _send(self, connection: socket.socket) -> None:
+        body = self._again or self._body(next(self._numbers))
+        connection.sendall(self._head + b"%d\r\n\r\n" % len(body) + body)
 
-        threads = [threading.Thread(target=run, name="bench-sender") for _ in range(CONNECTIONS)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        if troubles:
-            raise RuntimeError("sending failed") from troubles[0]
-        return sum(done), time.perf_counter() - started
 
-    def _send_until(self, end: float) -> int:
-        done = 0
-        with socket.create_connection(("127.0.0.1", self._port), timeout=60.0) as connection:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            while time.perf_counter() < end:
-                body = self._again or self._body(next(self._numbers))
-                connection.sendall(self._head + b"%d\r\n\r\n" % len(body) + body)
-                answer = connection.recv(65_536)
-                if not answer.startswith(b"HTTP/1.1 20"):
-                    raise RuntimeError(f"answered {answer[:500]!r}")
-                done += 1
-        return done
+def _nobody_answers() -> list[tuple[selectors.SelectorKey, int]]:
+    raise RuntimeError("nobody answered within 60 s")

@@ -10,7 +10,7 @@ import pytest
 from connectors.codec_line_protocol import LineProtocol
 from connectors.codec_remote_write import RemoteWrite, decompressed
 from pipeline import bench_ingest
-from pipeline.bench_ingest_load import MakeBody, line_bodies, write_requests
+from pipeline.bench_ingest_load import MakeBody, line_bodies, single_bodies, write_requests
 from pipeline.bench_ingest_subjects import Kafka
 
 
@@ -25,7 +25,10 @@ def identities(kind: str, body: bytes) -> set[tuple[str, str, int]]:
     return {(r.entity, r.channel, r.time_us) for piece in pieces for r in piece.readings}
 
 
-@pytest.mark.parametrize(("kind", "made"), [("lines", line_bodies(20)), ("remote-write", write_requests(20))])
+@pytest.mark.parametrize(
+    ("kind", "made"),
+    [("lines", line_bodies(20)), ("lines", single_bodies(20)), ("remote-write", write_requests(20))],
+)
 def test_every_body_is_new(kind: str, made: tuple[MakeBody, int]) -> None:
     """Protects the figures from being those of repeats, which cost next to nothing."""
     body, readings = made
