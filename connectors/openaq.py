@@ -9,7 +9,8 @@ seen there, as OpenAQ's documentation says.)
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import structlog
@@ -58,7 +59,8 @@ class OpenAQSource:
         every_s: from question to question of each sensor, if the allowance is enough for that.
         history_s: how far back a sensor is asked for at first.
         overlap_s: how far behind its newest value each is asked for again: so late may a value come.
-        limits: None: those of a key.
+        limits: those of a key; all hold at once.
+        monotonic: the clock for waiting.
 
     Raises:
         Misconfigured: if not exactly one of ``locations``, ``bbox`` and ``around`` is given, or one is wrong.
@@ -76,7 +78,8 @@ class OpenAQSource:
         every_s: float = 900.0,
         history_s: float = 86_400.0,
         overlap_s: float = 21_600.0,
-        limits: Sequence[Limit] | None = None,
+        limits: Sequence[Limit] = LIMITS,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._service = service
         self._selection = Selection(locations, bbox, around, parameters)
@@ -84,8 +87,9 @@ class OpenAQSource:
         self._every_s = every_s
         self._history_us = round(history_s * 1e6)
         self._overlap_us = round(max(overlap_s, 1.0) * 1e6)
-        self._limits = LIMITS if limits is None else tuple(limits)
-        self._limiter = RateLimiter(*self._limits)
+        self._limits = tuple(limits)
+        self._monotonic = monotonic
+        self._limiter = RateLimiter(*self._limits, monotonic=monotonic)
         self._rejected = RejectedBefore()
         self._forget()
 
@@ -94,7 +98,7 @@ class OpenAQSource:
         self._sensors: dict[int, Sensor] = {}
         self._newest_us: dict[int, int] = {}
         self._spans_us: dict[int, int] = {}
-        self._turns = Turns(self._every_s)
+        self._turns = Turns(self._every_s, self._monotonic)
         self._looked_us: int | None = None
 
     def run(self, outlet: Outlet) -> None:
@@ -102,7 +106,7 @@ class OpenAQSource:
         self._forget()
         self._newest_us = _read(outlet.cursor())
         with Poller(self._service, outlet, self._limiter) as poller:
-            poll_forever(outlet, self._every_s, lambda: self._turn(poller, outlet))
+            poll_forever(outlet, self._every_s, lambda: self._turn(poller, outlet), self._monotonic)
 
     def _turn(self, poller: Poller, outlet: Outlet) -> bool:
         """Ask one sensor, as soon as one is due; return True: there is always one that will be."""

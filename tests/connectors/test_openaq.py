@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,9 @@ from structlog.testing import capture_logs
 from connectors.errors import Misconfigured, SourceRefused
 from connectors.http_service import HttpService
 from connectors.openaq import LIMITS, OpenAQSource
-from connectors.rate_limiting import RateLimiter
-from connectors.reading import Quality
+from connectors.rate_limiting import Limit
+from connectors.reading import Quality, Reading, Rejected
+from connectors.source import Stopping
 from connectors.timestamps import to_text
 from pipeline.ingest.trial import Trial
 from tests.connectors.polled_outlet import QuickOutlet
@@ -226,13 +228,55 @@ def test_429_with_a_reset_is_waited_for(service: OpenAQService) -> None:
         busy_reply(429, x_ratelimit_remaining="0", x_ratelimit_reset="37", x_ratelimit_limit="60"),
         Reply(410, b'{"message": "Version 1 and 2 are gone"}'),
     ]
-    made = OpenAQSource(HttpService(base_url=service.url, key=KEY, tries=2), locations=[LOCATION], limits=())
-    made._limiter = RateLimiter(*LIMITS, monotonic=outlet.monotonic)
+    http = HttpService(base_url=service.url, key=KEY, tries=2)
+    made = OpenAQSource(http, locations=[LOCATION], monotonic=outlet.monotonic)
     with pytest.raises(SourceRefused, match="answers 410"):
         made.run(outlet)
     assert len(service.asked()) == 2
     assert 36.0 < outlet.monotonic() < 50.0
     assert any("asks us to wait" in (one or "") for one in outlet.told)
+
+
+class TakingOutlet(QuickOutlet):
+    """Takes whatever it is given."""
+
+    def deliver(
+        self, readings: Sequence[Reading], *, cursor: str | None = None, rejected: Sequence[Rejected] = ()
+    ) -> None:
+        """Nothing is kept here."""
+
+
+def test_the_allowance_is_kept_and_nobody_starves(service: OpenAQService) -> None:
+    """Protects the key from a ban in any minute and any hour, and the last of too many sensors from being forgotten."""
+    numbers = range(1, 41)
+    outlet, asked_at = TakingOutlet(), list[float]()
+    service.locations = [location(LOCATION, *(sensor(n) for n in numbers))]
+    service.rows = {n: [row(ago(60), n)] for n in numbers}
+
+    def note() -> None:
+        before_s = outlet.monotonic() - outlet.waits[-1]
+        asked_at.extend([before_s] * (len(service.server.asked) - len(asked_at)))
+        if outlet.monotonic() > 2 * 3600.0:
+            outlet.stop.set()
+
+    outlet.on_wait = note
+    limits = (Limit(6, 60.0), Limit(60, 3600.0))
+    made = OpenAQSource(
+        HttpService(base_url=service.url, key=KEY, tries=1),
+        locations=[LOCATION],
+        every_s=600.0,
+        limits=limits,
+        monotonic=outlet.monotonic,
+    )
+    with pytest.raises(Stopping):
+        made.run(outlet)
+    for limit in limits:
+        most = max(sum(at <= other < at + limit.per_s for other in asked_at) for at in asked_at)
+        assert most <= limit.n
+    assert len(asked_at) > 0.7 * 2 * 60
+    asked = Counter(int(one.path.split("/")[3]) for one in service.asked())
+    assert set(asked) == set(numbers)
+    assert max(asked.values()) - min(asked.values()) <= 1
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 410])
