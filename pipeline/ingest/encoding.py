@@ -14,13 +14,17 @@ from connectors.dead_letters import origin_headers
 from connectors.kafka_halving import CUT
 from connectors.reading import Quality, Reading, Rejected
 from connectors.spool import Message
-from connectors.timestamps import to_texts
+from connectors.timestamps import to_text, to_texts
 
 MOST_IN_ONE = 500
 """Readings in one message: about 100 kB, well below what brokers take by default."""
 MOST_BYTES = 500_000
 """Of a message: names may be long, and what was refused of any size; brokers take a megabyte by default."""
 _LONGEST_WORD = 2000
+_FEW = 50
+"""Times that are turned into text one by one; arrays pay only for more."""
+_WHOLE = "2026-11-21T10:00:00Z"
+_NO_FRACTION = ".000000Z"
 _QUALITIES = {quality: f',"quality":"{quality.name.lower()}"' for quality in Quality} | {Quality.UNKNOWN: ""}
 
 
@@ -33,13 +37,23 @@ def messages_of(readings: Sequence[Reading], topic: str, source: str) -> list[Me
     if not readings:
         return []
     tail = f',"source":{_quoted(source)},"id":"'
-    times = to_texts(np.fromiter((reading.time_us for reading in readings), np.int64, len(readings)))
+    times = _times([reading.time_us for reading in readings])
     by_entity: dict[str, list[str]] = {}
     for reading, time in zip(readings, times, strict=True):
         text = f'{_head(reading.entity, reading.channel)}{time}","value":{_number(reading.value)}{_rest(reading)}'
         digest = blake2b(f"{tail}{text}".encode(), digest_size=12).hexdigest()
         by_entity.setdefault(reading.entity, []).append(f'{text}{tail}{digest}"}}')
     return [Message(topic, entity, _together(part)) for entity, texts in by_entity.items() for part in _parts(texts)]
+
+
+def _times(times_us: Sequence[int]) -> list[str]:
+    """Return each time as text that depends on nothing else: a fraction only where it has one, so that ids last."""
+    if len(times_us) < _FEW:
+        return [to_text(time_us) for time_us in times_us]
+    texts = to_texts(np.array(times_us, np.int64))
+    if len(texts[0]) == len(_WHOLE):
+        return texts
+    return [f"{text[: len(_WHOLE) - 1]}Z" if text.endswith(_NO_FRACTION) else text for text in texts]
 
 
 def dead_letters_of(rejected: Sequence[Rejected], topic: str, source: str) -> list[Message]:
@@ -100,5 +114,5 @@ def _number(value: float | None) -> str:
 def _rest(reading: Reading) -> str:
     result = ""
     if reading.result_time_us is not None:
-        result = f',"result_time":"{to_texts(np.array([reading.result_time_us]))[0]}"'
+        result = f',"result_time":"{to_text(reading.result_time_us)}"'
     return f"{_unit(reading.unit)}{_QUALITIES[reading.quality]}{result}"
