@@ -28,6 +28,7 @@ from tests.mosquitto_server import free_port
 
 _MAIN = "import sys; from pipeline.cli import main; sys.exit(main())"
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+_PATIENCE_S = 20.0
 Identity = tuple[str, str, int]
 """Entity, channel and time."""
 
@@ -226,6 +227,19 @@ class Found:
     def by_entity(self) -> Counter[str]:
         """Return how many distinct readings there are of each entity."""
         return Counter(entity for entity, _, _ in self.ids)
+
+    @classmethod
+    def once_there(cls, truth: set[Identity], servers: str, topic: str, settings: Mapping[str, Any]) -> Found:
+        """Return what a topic holds once all of ``truth`` is there, or once nothing more has come for a while."""
+        found = cls(servers, topic, settings)
+        changed_s = time.monotonic()
+        while not truth <= set(found.ids) and time.monotonic() - changed_s < _PATIENCE_S:
+            before = found.raw
+            time.sleep(0.2)
+            found = cls(servers, topic, settings)
+            if found.raw > before:
+                changed_s = time.monotonic()
+        return found
 
     def out_of_order(self) -> list[tuple[str, str]]:
         """Return the entities and channels whose times do not ascend."""

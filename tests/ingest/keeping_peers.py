@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -51,19 +52,28 @@ class Pusher:
     def give(self, count: int) -> Sequence[Identity]:
         return self._peer.give(count)
 
+    def answers(self) -> Counter[int]:
+        """Return how often it was answered with each status."""
+        return Counter(list(self._peer.answers))
+
     def close(self) -> None:
         self._peer.close()
 
 
 class Gauge:
-    """A USGS service that answers with pages; what it has was modified when it was given it."""
+    """A USGS service that answers with pages; what it has was modified when it was given it.
+
+    Every page costs a token of what the USGS allows, of which there are 200 to begin with: more readings want larger
+    pages, a longer life rarer polls.
+    """
 
     name = "gauges"
 
-    def __init__(self) -> None:
+    def __init__(self, page_size: int = 50, every: str = "0.1s", share: float = 1.0) -> None:
+        self._share = share
         self._server = ReplayServer()
         self._server.start()
-        self._service = UsgsService(self._server, page_size=50)
+        self._service = UsgsService(self._server, page_size=page_size)
         self._given = 0
         self._first_us = time.time_ns() // 1000 - 86_400_000_000
         self.section = f"""\
@@ -72,11 +82,12 @@ class Gauge:
     url: {self._service.url}
     key: a-key-of-a-test
     sites: [{SITE}]
-    every: 0.1s
+    every: {every}
     overlap: 3s
 """
 
     def give(self, count: int) -> Sequence[Identity]:
+        count = max(round(count * self._share), 1)  # it looks at all that it has at every poll
         times_us = [self._first_us + 1_000_000 * (self._given + i) for i in range(count)]
         self._given += count
         modified = to_text(time.time_ns() // 1000).removesuffix("Z")

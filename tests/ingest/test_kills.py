@@ -17,14 +17,13 @@ import pytest
 from connectors.kafka_embedded import EmbeddedBroker
 from connectors.kafka_topics import ensure_topics
 from tests.end_to_end.kafka_parts import wait_until
-from tests.ingest.ingest_process import Door, Found, Identity, IngestProcess
+from tests.ingest.ingest_process import Door, Found, IngestProcess
 from tests.ingest.keeping_peers import Feeding, Gauge, KeepingPeer, Mosquitto, Pusher
 from tests.ingest.nursery import Nursery
 from tests.kafka_broker import fresh
 
 KILLS = 20
 SEED = 6
-PATIENCE_S = 20.0
 AWAY = frozenset((4, 5, 6, 12, 13))
 """Kills while Kafka is away: a life begins without it, spools, and is killed; the next ones too."""
 AT_ONCE = frozenset((3, 9, 14))
@@ -63,7 +62,7 @@ def test_a_process_that_is_killed_loses_nothing_and_doubles_nothing(
             door.shut() if kill + 1 in AWAY else door.open()
             process.start(None if kill + 1 in AT_ONCE else nursery)
         truth = feeding.finish()
-        found = wait_for(set(truth), servers, topic, settings)
+        found = Found.once_there(set(truth), servers, topic, settings)
         assert process.stop() == 0
     sys.stdout.write(
         f"seed {SEED}: {KILLS} kills of {names}, {len(AWAY)} with Kafka away ({spooled:.0f} readings in the spool); "
@@ -90,16 +89,3 @@ def broker_of(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any], str]
         return str(request.getfixturevalue("real_kafka").bootstrap_servers), {}, "{}"
     servers = str(request.getfixturevalue("embedded").bootstrap_servers)
     return servers, EmbeddedBroker.settings, '{api_version: "2.3", allow_auto_create_topics: true}'
-
-
-def wait_for(truth: set[Identity], servers: str, topic: str, settings: dict[str, Any]) -> Found:
-    """Return what the topic holds once all is there, or once nothing more has come for a while."""
-    found = Found(servers, topic, settings)
-    changed_s = time.monotonic()
-    while not truth <= set(found.ids) and time.monotonic() - changed_s < PATIENCE_S:
-        before = found.raw
-        time.sleep(0.2)
-        found = Found(servers, topic, settings)
-        if found.raw > before:
-            changed_s = time.monotonic()
-    return found
