@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from connectors.mqtt_connection import MqttConnection
 from connectors.mqtt_mapping import Bound, MappingRule, TopicMapping
 from connectors.mqtt_messages import Broker, MqttMessage, Publish, Subscription, Taken
@@ -53,13 +55,37 @@ class MqttSource:
 
     def run(self, outlet: Outlet) -> None:
         """Bring readings until the outlet is stopping; see ``ReadingSource`` and ``MqttConnection.run``."""
-        self._connection.run(outlet, MappedMessages(self._rules, outlet, self._retained, self._most_payload_bytes))
+        filters = [one.filter for one in self._connection.subscriptions]
+        consumer = MappedMessages(self._rules, outlet, self._retained, self._most_payload_bytes, filters)
+        self._connection.run(outlet, consumer, _filters_in(outlet.cursor()))
+
+
+class _Subscribed(msgspec.Struct):
+    """The cursor: what the broker's session is subscribed to, so that a changed configuration leaves nothing behind."""
+
+    filters: list[str]
+
+
+def _filters_in(cursor: str | None) -> list[str]:
+    try:
+        return msgspec.json.decode(cursor or "", type=_Subscribed).filters
+    except msgspec.DecodeError:  # the first start, or another kind of source had this name
+        return []
 
 
 class MappedMessages:
-    """A ``Consumer`` by rules."""
+    """A ``Consumer`` by rules; it keeps in the cursor which ``filters`` are subscribed to."""
 
-    def __init__(self, rules: Sequence[MappingRule], outlet: Outlet, retained: bool, most_payload_bytes: int) -> None:
+    def __init__(
+        self,
+        rules: Sequence[MappingRule],
+        outlet: Outlet,
+        retained: bool,
+        most_payload_bytes: int,
+        filters: Sequence[str] = (),
+    ) -> None:
+        self._subscribed = msgspec.json.encode(_Subscribed(list(filters))).decode()
+        self._to_tell = False
         self._mappings = [TopicMapping(rule) for rule in rules]
         self._outlet = outlet
         self._retained = retained
@@ -68,13 +94,17 @@ class MappedMessages:
 
     def connected(self, publish: Publish, resumed: bool) -> None:
         """See ``Consumer``."""
+        self._to_tell = self._outlet.cursor() != self._subscribed
 
     def disconnected(self) -> None:
         """See ``Consumer``."""
 
     def tick(self, connected: bool) -> Taken | None:
         """See ``Consumer``."""
-        return None
+        if not self._to_tell:
+            return None
+        self._to_tell = False
+        return Taken((), (), self._subscribed)
 
     def read(self, messages: Sequence[MqttMessage]) -> Taken:
         """See ``Consumer``."""

@@ -62,8 +62,13 @@ class MqttConnection:
         self._now_us = now_us
         self._version = broker.version or MQTT_5
 
-    def run(self, outlet: Outlet, consumer: Consumer) -> None:
+    def run(self, outlet: Outlet, consumer: Consumer, former: Sequence[str] = ()) -> None:
         """Bring messages until the outlet is stopping; connect again, by itself, whenever the connection is lost.
+
+        Args:
+            outlet: says what is durable.
+            consumer: reads the messages.
+            former: filters that were subscribed to once; the session may still have them, and they are taken back.
 
         Raises:
             SourceUnavailable: if the broker is away at first, or another client has taken our session.
@@ -71,7 +76,7 @@ class MqttConnection:
             Misconfigured: if what is configured cannot work.
             Stopping: if the outlet stops while something waits for it.
         """
-        with contextlib.closing(_Running(self, outlet, consumer)) as running:
+        with contextlib.closing(_Running(self, outlet, consumer, former)) as running:
             running.run()
 
     def open(self, stopping: Callable[[], bool], wakeable: int) -> tuple[Link, bool]:
@@ -100,7 +105,9 @@ class MqttConnection:
 class _Running:
     """One run of a connection, over all the links that it takes."""
 
-    def __init__(self, connection: MqttConnection, outlet: Outlet, consumer: Consumer) -> None:
+    def __init__(self, connection: MqttConnection, outlet: Outlet, consumer: Consumer, former: Sequence[str]) -> None:
+        wanted = {one.filter for one in connection.subscriptions}
+        self._former = [one for one in former if one not in wanted]
         self._connection = connection
         self._outlet = outlet
         self._consumer = consumer
@@ -144,6 +151,8 @@ class _Running:
         if not resumed:
             self._redeliveries.session_lost()
         try:
+            if resumed:
+                link.unsubscribe(self._former)
             lower = link.subscribe(connection.subscriptions)
         except BaseException:
             link.close()

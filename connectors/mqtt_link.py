@@ -122,6 +122,11 @@ class Link:
                 raise SourceRefused(f"{self._broker.address} refuses the subscription to {one.filter} (reason {code})")
         return [one for one, code in zip(subscriptions, granted, strict=False) if code < one.qos]
 
+    def unsubscribe(self, filters: Sequence[str]) -> None:
+        """Take subscriptions back that the session still has; not waited for."""
+        if filters:
+            self._client.unsubscribe(list(filters))
+
     def leave(self) -> None:
         """Say good-bye, and close; the broker keeps the session."""
         presence = self._broker.presence

@@ -163,6 +163,21 @@ def test_retained_messages_are_old_unless_asked_for(server: MosquittoServer, tmp
             assert sorted(reading.value for reading in trial.readings()) == wanted  # type: ignore[type-var]
 
 
+def test_a_changed_mapping_leaves_no_subscription_behind(server: MosquittoServer, tmp_path: Path) -> None:
+    """Protects from a session that for ever brings what nobody reads any more."""
+    other = MappingRule(topic="other/{entity}/{channel}")
+    for rule in (RULE, other):
+        with Trial(tmp_path / "life") as trial:
+            trial.run(source(server, rule))
+            trial.until(lambda trial=trial: None in trial.reasons)  # type: ignore[misc]
+            trial.until(lambda trial=trial, rule=rule: rule.topic[:5] in (trial.outlet.cursor() or ""))  # type: ignore[misc]
+            if rule is other:
+                with Publisher(server.port) as publisher:
+                    publisher.tell([*told(3), ("other/dock/stage", b"1")])
+                trial.until(lambda trial=trial: len(trial.readings()) == 1)  # type: ignore[misc]
+                assert trial.count("events", event="unmapped") == 0
+
+
 def test_all_kinds_of_payload_come_through(server: MosquittoServer, tmp_path: Path) -> None:
     """Protects the way from a broker to readings for numbers, canonical JSON, SenML, and what is none of them."""
     rule = MappingRule(topic="any/{entity}/{channel}")
