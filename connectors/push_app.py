@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from urllib.parse import parse_qs
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
@@ -90,6 +91,7 @@ class PushApp:
                 openapi_extra={"requestBody": {"required": True, "content": content}},
             )  # fmt: skip
         app.add_api_route("/ping", self.ping, methods=["GET"], summary="Whether it listens", response_class=Response)
+        app.add_api_route("/query", self.query, methods=["GET", "POST"], include_in_schema=False)
         app.add_exception_handler(Trouble, self._trouble)
         app.add_exception_handler(HTTPException, _http)
         return app
@@ -149,6 +151,17 @@ class PushApp:
     async def ping(self) -> Response:
         """Say that it listens, as clients of InfluxDB ask."""
         return Response(status_code=204, headers={"X-Influxdb-Version": "vedette"})
+
+    async def query(self, request: Request) -> Response:
+        """Let clients of InfluxDB 1 believe that their database is there; nothing else is answered."""
+        self._sender(request)
+        text = request.query_params.get("q", "")
+        with self._bodies.held() as held:
+            form = await self._bodies.collect(request.stream(), held, request.headers)
+        text = text or parse_qs(form.decode("utf-8", "replace")).get("q", [""])[0]
+        if text.strip().lower().startswith("create database"):
+            return Response('{"results":[{"statement_id":0}]}', media_type="application/json")
+        raise Trouble(400, "queries are not answered here; readings are taken at /write and /api/v2/write")
 
     # ---- inner ----
 

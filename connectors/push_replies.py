@@ -74,7 +74,7 @@ def trouble(error: Trouble, path: str, content_type: str) -> Response:
     if path == "/v1/metrics":
         as_json = _PROTOBUF not in content_type
         response = _otlp(error.status, codec_otlp.status(str(error), json=as_json), as_json)
-    elif path in ("/write", "/api/v2/write"):
+    elif path in ("/write", "/api/v2/write", "/query"):
         code = _INFLUX_CODES.get(error.status, "invalid")
         response = _json(error.status, {"code": code, "message": str(error), "error": str(error)})
     elif path == "/api/v1/write":

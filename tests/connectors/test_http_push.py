@@ -128,6 +128,16 @@ def test_an_airrohr_station_is_taken(trial: Trial, client: httpx.Client) -> None
     assert ("esp8266-12345", "pressure") in found
 
 
+def test_clients_of_influxdb_may_make_their_database(trial: Trial, client: httpx.Client) -> None:
+    """Protects Telegraf's output for InfluxDB 1, which asks for a database before it writes."""
+    url = listening(trial)
+    asked = {"q": 'CREATE DATABASE "telegraf"'}
+    for answer in (client.post(f"{url}/query", data=asked), client.post(f"{url}/query", params=asked)):
+        assert (answer.status_code, answer.json()) == (200, {"results": [{"statement_id": 0}]})
+    assert client.get(f"{url}/query", params={"q": "SELECT 1"}).status_code == 400
+    assert client.get(f"{url}/query", params=asked, headers={"origin": "http://x"}).status_code == 401
+
+
 def test_otlp_tells_how_many_points_were_refused(trial: Trial, client: httpx.Client) -> None:
     """Protects OTLP's way of saying so: with status 200, for its senders repeat what gets anything else."""
     url = listening(trial)
