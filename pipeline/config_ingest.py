@@ -5,19 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
-from pydantic import Field, SerializeAsAny
+from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from pipeline.config_fields import Count, Name, Section, Size
-from pipeline.ingest.catalogue import source_kinds
+from pipeline.ingest.catalogue import source_kinds, unusable_kinds
 from pipeline.ingest.kind import SourceOptions
 
 
 def _any_source() -> Any:
     """Return the type of one source's options, told apart by ``kind``."""
     options = tuple(kind.options for kind in source_kinds().values())
-    if not options:
-        return SourceOptions
-    return Annotated[Union[options], Field(discriminator="kind")] if len(options) > 1 else options[0]  # noqa: UP007
+    return Annotated[Union[options], Field(discriminator="kind"), BeforeValidator(_of_usable_kind)]  # noqa: UP007
+
+
+def _of_usable_kind(given: Any) -> Any:
+    """Refuse what names a kind whose package is there, and broken: that it is not known would be half of the truth."""
+    why = unusable_kinds().get(str(given.get("kind"))) if isinstance(given, dict) else None
+    if why is not None:
+        raise ValueError(f"is of a kind that cannot be used: {why} | repair its package, or take it away")
+    return given
 
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from pipeline.config import Config
 from pipeline.exit_codes import CONFIG, OK, UNAVAILABLE
 from pipeline.health import HealthServer
 from pipeline.ingest.build import Ingest, build_ingest
+from pipeline.ingest.catalogue import unusable_kinds
 from pipeline.ingest.metrics import IngestMetrics
 from pipeline.ingest.site_keeping import SiteKeeper
 from pipeline.ingest.supervising import State
@@ -31,6 +32,8 @@ _LOOK_S = 0.2
 
 def run_ingest(config: Config) -> int:
     """Run all sources of ``config`` until SIGTERM or SIGINT, or until all have ended; return the exit code."""
+    if unusable_kinds():
+        log.error("packages offer kinds of source that cannot be used", kinds=unusable_kinds())
     registry = CollectorRegistry()
     metrics = IngestMetrics(registry)
     status = Status(config.stall_timeout.total_seconds())
