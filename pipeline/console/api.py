@@ -20,7 +20,7 @@ from pipeline.console.answers import Answers, Who
 from pipeline.console.asking import Asking
 from pipeline.console.events import Events
 from pipeline.console.site_answers import SiteQuery
-from pipeline.console.site_map import box_of
+from pipeline.console.site_box import box_of
 from pipeline.console.site_shapes import SitePage
 from pipeline.console.troubles import Refused
 from pipeline.incident import Kind, Tier, finite_json

@@ -12,8 +12,9 @@ from urllib.parse import urlencode
 from models.wording import clean
 from pipeline.console.answers import Answers
 from pipeline.console.site_answers import Map, Sheet, SiteQuery
+from pipeline.console.site_box import box_of, coordinates_text
 from pipeline.console.site_index import STATES
-from pipeline.console.site_map import Mark, View, box_of, coordinates_text, graticule, labels, scale_bar
+from pipeline.console.site_map import Mark, View, graticule, labels, scale_bar
 from pipeline.console.site_shapes import SiteLine
 
 TONES = {"unknown": "calm", "ok": "good", "silent": "other", "watch": "watch", "alert": "alert"}

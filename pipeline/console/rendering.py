@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from models.wording import channel_text, clean, duration_text, moment_text, number_text, unit_text
-from pipeline.console.site_map import around, coordinates_text
+from pipeline.console.site_box import around, coordinates_text
 from pipeline.console.static_files import StaticFiles
 from pipeline.incident import WHOLE_STREAM
 from pipeline.report import embedded_json

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.console.site_box import Box, extent
 from pipeline.console.site_index import STATES, Open, Places, SiteIndex
-from pipeline.console.site_map import Box, Mark, View, extent, marks
+from pipeline.console.site_map import Mark, View, marks
 from pipeline.console.site_shapes import SiteDetail, SiteLine, SitePage
 from pipeline.console.sources import Sources
 from pipeline.console.troubles import BadQuestion, Trouble

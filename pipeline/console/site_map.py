@@ -16,9 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.console.troubles import BadQuestion
-
-Floats = NDArray[np.float64]
+from pipeline.console.site_box import Box, Floats, cosine, wrapped
 
 KM_PER_DEGREE = 111.195
 """Of latitude, on a sphere of the earth's mean radius, 6371.0088 km."""
@@ -26,67 +24,11 @@ _LEAST_SPAN = 0.02
 """Degrees: 2 km. Nothing is magnified further."""
 _ROOM = 0.08
 """Share of an extent that is left free at each side."""
-_LEAST_COSINE = 0.1
-_STEPS = (45, 30, 15, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
+_STEPS = (90, 45, 30, 15, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 _CELLS_PX = (14, 24, 32, 40)
 _MOST_LABELLED = 45
 _LETTER_PX = 6.9
 _LABEL_PX = 15.0
-
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A part of the earth in degrees; ``east`` is never below ``west``: beyond 180 where the meridian lies between."""
-
-    west: float
-    south: float
-    east: float
-    north: float
-
-    def __str__(self) -> str:
-        """Return what ``box_of`` reads: west,south,east,north."""
-        west, east = (-180.0, 180.0) if self.east - self.west > 359.9 else (_around(self.west), _around(self.east))
-        return f"{west:.5f},{self.south:.5f},{east:.5f},{self.north:.5f}"
-
-    def within(self, latitude: Floats, longitude: Floats) -> NDArray[np.bool_]:
-        """Return [n] whether each site lies in it; unknown places do not."""
-        east = (longitude - self.west) % 360.0  # as far east of the western side; NaN stays NaN
-        inside: NDArray[np.bool_] = (
-            (latitude >= self.south) & (latitude <= self.north) & (east <= self.east - self.west)
-        )
-        return inside
-
-
-def box_of(text: str) -> Box:
-    """Return the part of the earth that somebody asks for.
-
-    >>> box_of("170,-50,-170,-30")
-    Box(west=170.0, south=-50.0, east=190.0, north=-30.0)
-
-    Raises:
-        BadQuestion: if it is none.
-    """
-    try:
-        west, south, east, north = (float(part) for part in text.split(","))
-    except ValueError:
-        raise BadQuestion(f"box is {text[:60]!r}; say west,south,east,north in degrees, as 5.5,47,15.5,55") from None
-    if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south <= north <= 90):
-        raise BadQuestion(
-            "box is west,south,east,north: longitudes from -180 to 180, latitudes from -90 to 90, south first"
-        )
-    return Box(west, south, east if east >= west else east + 360.0, north)
-
-
-def extent(latitude: Floats, longitude: Floats) -> Box | None:
-    """Return the smallest part of the earth with all known places in it, across the 180th meridian if need be."""
-    known = ~(np.isnan(latitude) | np.isnan(longitude))
-    if not known.any():
-        return None
-    latitude, ordered = latitude[known], np.unique(longitude[known])
-    gaps = np.diff(ordered, append=ordered[0] + 360.0)
-    widest = int(np.argmax(gaps))
-    west = float(ordered[(widest + 1) % len(ordered)])
-    return Box(west, float(latitude.min()), west + 360.0 - float(gaps[widest]), float(latitude.max()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +48,13 @@ class View:
         """Return the view that shows ``box`` as large as it can, with some room around it."""
         latitude, longitude = (box.south + box.north) / 2, (box.west + box.east) / 2
         tall = max((box.north - box.south) * (1 + 2 * room), _LEAST_SPAN)
-        wide = max((box.east - box.west) * (1 + 2 * room) * _cosine(latitude), _LEAST_SPAN)
+        wide = max((box.east - box.west) * (1 + 2 * room) * cosine(latitude), _LEAST_SPAN)
         return cls(latitude, longitude, min(width / wide, height / tall), width, height)
 
     @property
     def degree_px(self) -> float:
         """Pixels for a degree of longitude."""
-        return self.px * _cosine(self.latitude)
+        return self.px * cosine(self.latitude)
 
     def xy(self, latitude: Floats, longitude: Floats) -> tuple[Floats, Floats]:
         """Return [n] pixels from the left, and from the top."""
@@ -209,7 +151,7 @@ def graticule(view: View) -> tuple[list[Line], list[Line]]:
     digits = max(0, -math.floor(math.log10(step))) if step < 1 else 0
     meridians, parallels = [], []
     for n in range(math.ceil(box.west / step), math.floor(box.east / step) + 1):
-        text = _degrees(_around(n * step), digits, "E", "W")
+        text = _degrees(wrapped(n * step), digits, "E", "W")
         meridians.append(Line(round(view.width / 2 + (n * step - view.longitude) * view.degree_px, 1), text))
     for n in range(math.ceil(box.south / step), math.floor(box.north / step) + 1):
         text = _degrees(n * step, digits, "N", "S")
@@ -261,29 +203,6 @@ def labels(view: View, drawn: Sequence[Mark], names: Iterable[str]) -> list[Labe
     return placed
 
 
-def coordinates_text(latitude: float | None, longitude: float | None) -> str:
-    """Return a position as people write it; empty where it is not known.
-
-    >>> coordinates_text(54.0931, -12.5)
-    '54.0931° N, 12.5000° W'
-    """
-    if latitude is None or longitude is None:
-        return ""
-    north, east = "N" if latitude >= 0 else "S", "E" if longitude >= 0 else "W"
-    return f"{abs(latitude):.4f}° {north}, {abs(longitude):.4f}° {east}"
-
-
-def around(latitude: float, longitude: float) -> Box:
-    """Return what lies within some ten kilometres.
-
-    >>> str(around(54.0, 12.0))
-    '11.83000,53.90000,12.17000,54.10000'
-    """
-    tall = 0.1
-    wide = round(tall / _cosine(latitude), 2)
-    return Box(longitude - wide, max(latitude - tall, -90.0), longitude + wide, min(latitude + tall, 90.0))
-
-
 def _touch(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
@@ -313,12 +232,3 @@ def _degrees(value: float, digits: int, positive: str, negative: str) -> str:
         return "0°"
     side = positive if value > 0 else negative
     return f"{abs(value):.{digits}f}°" + ("" if digits == 0 and abs(value) == 180 and side in "EW" else f" {side}")
-
-
-def _around(longitude: float) -> float:
-    """Return a longitude from -180 to 180."""
-    return longitude if -180.0 <= longitude <= 180.0 else (longitude + 180.0) % 360.0 - 180.0
-
-
-def _cosine(latitude: float) -> float:
-    return max(math.cos(math.radians(latitude)), _LEAST_COSINE)

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from connectors.alert_store import AlertStore
 from connectors.alert_store_rows import IncidentRow
+from connectors.site_store import SiteStore
 from models.registry import Registry
 from pipeline.console.answers import Answers
 from pipeline.console.app import create_app
@@ -42,6 +43,7 @@ class Console:
 
     answers: Answers
     store: AlertStore
+    sites: SiteStore
     live: Live
     status: Status
     events: Events
@@ -90,7 +92,8 @@ class Browser:
 
 def console(tmp_path: Path, *, tokens: Sequence[Token] = (), names: Sequence[str] = ("north", HOSTILE)) -> Console:
     """Return a console with one stream of ``names``, two channels, and an open incident of the first."""
-    store = AlertStore(f"sqlite:///{tmp_path}/alerts.db")
+    url = f"sqlite:///{tmp_path}/alerts.db"
+    store, sites = AlertStore(url), SiteStore(url)
     live, status, registry = Live(), Status(), CollectorRegistry()
     Gauge("vedette_consumer_lag_records", "", ("topic", "partition"), registry=registry).labels("air", "0").set(7)
     for t in range(3):
@@ -112,10 +115,10 @@ def console(tmp_path: Path, *, tokens: Sequence[Token] = (), names: Sequence[str
         streams={"air": shown}, store=store, registry=Registry(tmp_path / "models"),
         history=HistoryStore(str(tmp_path / "history")), live=live, status=status, figures=registry, version="1.2.3",
         config_text="password: '**********'\n", train=train, training=lambda: {"scheduler": None, "streams": []},
-        now_us=lambda: NOW_US,
+        now_us=lambda: NOW_US, sites=sites,
     )  # fmt: skip
     events, asking = Events(live, status, every_s=0.01), Asking(threads=2)
-    return Console(Answers(sources), store, live, status, events, asking, registry, Gatekeeper(tokens), trained)
+    return Console(Answers(sources), store, sites, live, status, events, asking, registry, Gatekeeper(tokens), trained)
 
 
 def step(names: Sequence[str], t: int, score: float = 0.25) -> LiveStep:
