@@ -183,6 +183,17 @@ def test_a_sensor_that_is_gone_stops_no_other(service: OpenAQService, source: Ma
     assert trial.count("events", event="sensors_gone") == 1
 
 
+def test_a_sensor_that_fails_stops_no_other(service: OpenAQService, source: Make, trial: Trial) -> None:
+    """Protects the location's other sensors from one whose question never succeeds; it is said all the while."""
+    service.locations = [location(LOCATION, sensor(5), sensor(6, "no2"), sensor())]
+    service.rows = {PM25: [row(ago(60), 1.0)], 6: [row(ago(60), 2.0, name="no2")]}
+    service.server.on("/v3/sensors/5/*", busy_reply(500))
+    trial.run(source())
+    trial.until(lambda: len(trial.readings()) == 2)
+    trial.until(lambda: len(service.asked(5)) >= 2)
+    assert any("answers 500" in (one or "") for one in trial.reasons)
+
+
 @pytest.mark.parametrize(
     "bad",
     [
@@ -333,17 +344,22 @@ def test_a_second_life_goes_on_where_each_sensor_was(service: OpenAQService, sou
     assert service.asked()[asked].path.split("/")[3] == str(NO2)  # that which is furthest behind comes first
 
 
-def test_an_overlap_that_brings_nothing_new_keeps_the_cursor(
-    service: OpenAQService, source: Make, trial: Trial
+def test_an_overlap_that_brings_nothing_new_writes_no_cursor(
+    service: OpenAQService, source: Make, trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Protects the spool from a write for each question."""
     service.rows[PM25] = [row(ago(60), 1.0)]
+    deliver, cursors = trial.outlet.deliver, list[str | None]()
+
+    def noting(readings: Sequence[Reading], *, cursor: str | None = None, rejected: Sequence[Rejected] = ()) -> None:
+        cursors.append(cursor)
+        deliver(readings, cursor=cursor, rejected=rejected)
+
+    monkeypatch.setattr(trial.outlet, "deliver", noting)
     trial.run(source())
-    trial.until(lambda: len(trial.readings()) == 1)
-    cursor = trial.outlet.cursor()
-    asked = polls(trial)
-    trial.until(lambda: polls(trial) >= asked + 2)
-    assert trial.outlet.cursor() == cursor
+    trial.until(lambda: len(cursors) >= 3)
+    assert cursors[0] is not None
+    assert set(cursors[1:]) == {None}
 
 
 def test_a_value_of_the_future_does_not_move_the_cursor_there(

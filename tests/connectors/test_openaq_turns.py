@@ -74,7 +74,12 @@ def test_one_that_fails_lets_others_go_first() -> None:
         turns.failed(1)
         if turns.next() == 2:
             turns.answered(2, silent=False)
-    assert waits[:5] == [30.0, 60.0, 120.0, 240.0, 480.0]
+    assert waits == [30.0, 60.0, 120.0, 240.0, 480.0, 900.0, 900.0]
+    turns.answered(1, silent=False)
+    clock.now_s += turns.wait_s()
+    turns.failed(1)
+    turns.drop(2)
+    assert turns.wait_s() == 30.0
 
 
 def test_a_new_list_keeps_the_turns_of_those_that_stay() -> None:
