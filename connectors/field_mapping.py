@@ -92,11 +92,17 @@ class FieldMapping:
 
     def fields(self) -> list[str]:
         """Return the names of all fields that are looked at, but for those around a record."""
+        return [text for text in self._looked_at() if not text.startswith("@")]
+
+    def around(self) -> list[str]:
+        """Return the names of what is looked at around a record."""
+        return [text for text in self._looked_at() if text.startswith("@")]
+
+    def _looked_at(self) -> list[str]:
         paths = [self._time, self._date, self._value, self._unit, self._quality, self._result_time, self._each]
         paths += [path for words in (self._entity, self._channel) if words is not None for path in words.paths()]
         paths += [path for _, value, quality in self._values for path in (value, quality)]
-        texts = (path.text for path in paths if path is not None)
-        return list(dict.fromkeys(text for text in texts if not text.startswith("@")))
+        return list(dict.fromkeys(path.text for path in paths if path is not None))
 
     def read(self, record: object, around: Around) -> Outcome:
         """Return a record's readings, and why others of its values are none. Never raises for what is in it."""

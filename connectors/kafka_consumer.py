@@ -247,6 +247,11 @@ class GroupConsumer:
         if coordinator is not None:
             coordinator.poll(timeout_ms=int(timeout_s * 1000))
 
+    def stay(self) -> None:
+        """Take part in the group's affairs without fetching."""
+        with translated(SourceUnavailable, "staying in the group"):
+            self._rejoin(0.05)
+
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """Fetch ``partition`` from ``offset`` on. ValueError when it is not assigned."""
         self.connected().seek(KafkaPartition(*partition), offset)

@@ -146,6 +146,14 @@ class KafkaSource:
                 lags[partition] = max(0, end - position)
         return lags
 
+    def stay(self) -> None:
+        """Remain in the group while nothing is read; the next ``poll`` tells of rebalances. For those who wait long.
+
+        Raises:
+            SourceUnavailable: if no broker answers.
+        """
+        self._consumer.stay()
+
     def exhausted(self) -> bool:
         """Return False: a topic never ends."""
         return False

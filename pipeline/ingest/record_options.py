@@ -79,8 +79,11 @@ class RecordOptions(Section):
     """A field with a list whose elements are the records."""
     decimal_comma: bool = False
 
-    def mapping(self) -> FieldMapping:
+    def mapping(self, result_time: str | None = None) -> FieldMapping:
         """Return it as connectors take it.
+
+        Args:
+            result_time: the field with it where none is configured.
 
         Raises:
             ValueError: if the fields do not fit together.
@@ -106,7 +109,7 @@ class RecordOptions(Section):
             quality=self.quality,
             qualities={name: one.quality for name, one in self.channels.items() if one.quality is not None},
             quality_words={word: Quality[name.upper()] for word, name in self.quality_words.items()},
-            result_time=self.result_time,
+            result_time=self.result_time or result_time,
             each=self.each,
             decimal_comma=self.decimal_comma,
         )

@@ -1,0 +1,113 @@
+"""Protects the way from others' topics: what is committed and when, what comes again, and who waits for whom."""
+
+from __future__ import annotations
+
+import json
+import threading
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connectors.foreign_topics import ForeignTopics
+from connectors.kafka_embedded import EmbeddedBroker
+from connectors.kafka_local import LocalKafka
+from pipeline.ingest.kinds.kafka import KafkaOptions
+from pipeline.ingest.trial import Trial
+from tests.connectors.foreign_topic import PARTITION, Topic, real_topic
+from tests.connectors.foreign_values import AVRO, avro, framed
+from tests.schema_registry import SchemaRegistryServer
+
+
+@pytest.fixture
+def topic(embedded: EmbeddedBroker) -> Topic:
+    return Topic(embedded.bootstrap_servers, embedded.settings)
+
+
+def values(trial: Trial) -> list[float | None]:
+    return [reading.value for reading in trial.readings()]
+
+
+@pytest.mark.kafka
+def test_what_is_durable_is_committed_and_nothing_else(real_kafka: LocalKafka, tmp_path: Path) -> None:
+    """Protects from loss: with Kafka and spool closed to us nothing is committed; the next life brings it all, once."""
+    topic = real_topic(real_kafka)
+    topic.give(30)
+    with Trial(tmp_path / "one", max_spool=1) as trial:
+        trial.kafka.up = False
+        trial.run(topic.source())
+        trial.until(lambda: trial.delivering.notes() and None in trial.reasons)
+        trial.stop()
+        assert topic.committed() < 0
+    with Trial(tmp_path / "two") as trial:
+        trial.run(topic.source())
+        trial.until(lambda: values(trial) == list(range(1, 31)))
+        trial.until(lambda: topic.committed() == 30)
+        topic.give(5)
+        trial.until(lambda: values(trial) == list(range(1, 36)))
+        assert trial.stop() < 3.0
+        assert topic.committed() == 35, "told to stop it commits what is durable"
+
+
+def test_what_could_not_be_made_durable_is_read_again_in_order(topic: Topic, tmp_path: Path) -> None:
+    """Protects order and completeness when the spool fails for a while under a running source."""
+    with Trial(tmp_path) as trial:
+        trial.run(topic.source())
+        topic.give(3)
+        trial.until(lambda: values(trial) == [1, 2, 3])
+        failing = threading.Event()
+        made_durable = trial.delivering._make_durable
+
+        def fail_first(taken: Any) -> None:
+            if not failing.is_set():
+                failing.set()
+                raise OSError("no space left on the device")
+            made_durable(taken)
+
+        trial.delivering._make_durable = fail_first  # type: ignore[method-assign]
+        topic.give(20)
+        trial.until(lambda: values(trial) == list(range(1, 24)))
+        trial.until(lambda: topic.committed() == 23)
+        assert failing.is_set()
+
+
+def test_a_registry_that_is_away_stops_the_topic_and_loses_nothing(topic: Topic, tmp_path: Path) -> None:
+    """Protects records whose schema cannot be asked for yet; what is no record of anybody's is a dead letter."""
+    mapping = {"time": "at", "entity": "station", "channels": {"stage": {"field": "level", "unit": "m"}}}
+    record = {"station": "S7", "at": 1_795_176_000_000, "level": Decimal(1), "air": {"no2": 1.0}, "flag": "GOOD"}
+    with SchemaRegistryServer() as server, Trial(tmp_path) as trial:
+        schema = server.register(json.dumps(AVRO))
+        server.go_away()
+        trial.run(topic.source(registry={"url": server.url}, mapping=mapping))
+        topic.put(b"\x00 what is this")
+        topic.put(framed(schema.id, avro(record)))
+        topic.put(None)
+        trial.until(lambda: any("does not answer" in (reason or "") for reason in trial.reasons))
+        assert not trial.readings()
+        assert not trial.dead_letters()
+        server.come_back()
+        trial.until(lambda: values(trial) == [1.0])
+        trial.until(lambda: topic.committed() == 3)
+        ((raw, headers),) = trial.dead_letters()
+        assert raw == b"\x00 what is this"
+        assert headers["vedette-detail"].startswith(f"{topic.name}-{PARTITION} at 0: ")
+        assert trial.count("events", event="tombstones") == 1
+
+
+def test_it_is_built_from_options(topic: Topic) -> None:
+    """Protects the options: another cluster's login goes to kafka-python by its names, secrets stay masked."""
+    options = KafkaOptions.model_validate({
+        "name": "plant", "kind": "kafka", "topics": ["a"],
+        "cluster": {
+            "bootstrap_servers": ["k:9093"], "protocol": "SASL_SSL", "mechanism": "SCRAM-SHA-512", "username": "u",
+            "password": "hush-hush", "settings": {"session_timeout_ms": 9000},
+        },
+    })  # fmt: skip
+    assert options.cluster is not None
+    assert options.cluster.client_settings() == {
+        "bootstrap_servers": ["k:9093"], "security_protocol": "SASL_SSL", "sasl_mechanism": "SCRAM-SHA-512",
+        "sasl_plain_username": "u", "sasl_plain_password": "hush-hush", "session_timeout_ms": 9000,
+    }  # fmt: skip
+    assert "hush" not in repr(options)
+    assert isinstance(topic.source(), ForeignTopics)
