@@ -21,7 +21,7 @@ from connectors.codec_otlp import Otlp
 from connectors.codec_remote_write import DEFAULT_LABELS as REMOTE_WRITE_LABELS
 from connectors.codec_remote_write import BodyTooLarge, RemoteWrite, decompressed
 from connectors.label_mapping import LabelMapping
-from connectors.push_body import BodyReader, Held, Trouble, drained, too_large, unzipped
+from connectors.push_body import BodyReader, Held, Trouble, too_large, unzipped
 from connectors.push_json import FORMS, Form, PushedJson
 from connectors.push_senders import Sender, Senders
 from connectors.push_taking import Outcome, Taking
@@ -29,7 +29,6 @@ from connectors.pushed import Pushed
 from connectors.refusal import Refusal
 
 OPENAPI = "/api/openapi.json"
-_DRAINED_BYTES = 16 * 1_048_576
 
 Pieces = Callable[[bytes], Iterator[Pushed]]
 Count = Callable[[str], None]
@@ -209,8 +208,6 @@ class PushApp:
     async def _trouble(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, Trouble)
         self._count(f"answered_{error.status}")
-        if error.status in (401, 413):
-            await drained(request.stream(), _DRAINED_BYTES)
         return replies.trouble(error, request.url.path, request.headers.get("content-type", ""))
 
 

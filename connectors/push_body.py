@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
 
 
 class Trouble(Exception):
@@ -127,12 +126,3 @@ def unzipped(body: bytes, encoding: str, most_bytes: int) -> bytes:
     except zlib.error as error:
         raise Trouble(400, f"the body is no {name}: {error}") from None
     return bytes(out)
-
-
-async def drained(stream: AsyncIterator[bytes], most_bytes: int) -> None:
-    """Read and forget what is left of a body, up to a bound: who still writes would not read the answer."""
-    with suppress(Exception):  # the sender may have hung up, which is as good
-        async for chunk in stream:
-            most_bytes -= len(chunk)
-            if most_bytes < 0:
-                return
