@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,22 @@ from connectors.mqtt_messages import Broker, MqttMessage
 from connectors.onvif_mqtt import OnvifSource
 from connectors.reading import Quality, Reason
 from connectors.refusal import Refusal
+from connectors.source import ReadingSource
+from pipeline.ingest.source_contract import (
+    CHECKS,
+    Check,
+    Identity,
+    check_a_bad_record_stops_nothing,
+    check_everything_comes_once,
+)
 from pipeline.ingest.trial import Trial
 from tests.mosquitto_server import MosquittoServer
-from tests.mqtt_peers import Publisher
+from tests.mqtt_peers import Publisher, Told
 
 NOW_US = 1_795_190_700_123_000
 COUNTER = "Cam7/onvif-ej/RuleEngine/CountAggregation/Counter/&1/2/GateLine"
 SCENARIO = "axis/ACCC8E000001/event/tns:axis:CameraApplicationPlatform/ObjectAnalytics/Device1Scenario1"
+OCCUPANCY = "Cam7/onvif-ej/RuleEngine/CountAggregation/OccupancyCounter/&1/2/Yard"
 SECOND = 1_000_000
 
 
@@ -172,6 +181,67 @@ def test_any_payload_is_read_or_refused(topic: str, payload: bytes) -> None:
 def server(tmp_path: Path) -> Iterator[MosquittoServer]:
     with MosquittoServer(tmp_path / "broker") as running:
         yield running
+
+
+class Yard:
+    """A camera that tells how many are in its yard, on a broker with a session of ours; the peer of a contract."""
+
+    keeps = True
+
+    def __init__(self, server: MosquittoServer, folder: Path, make: str) -> None:
+        self._server = server
+        self._make = make
+        self._time_ms = (time.time_ns() // 1_000_000_000 - 100_000) * 1000
+        with Trial(folder) as trial:  # a broker keeps nothing for those who were never there
+            trial.run(self.source())
+            trial.until(lambda: None in trial.reasons)
+
+    def source(self) -> ReadingSource:
+        broker = Broker("127.0.0.1", "contract", self._server.port)
+        return AxisSource(broker) if self._make == "axis" else OnvifSource(broker)
+
+    def give(self, count: int) -> Sequence[Identity]:
+        given: list[Identity] = []
+        told: list[Told] = []
+        for _ in range(count):
+            self._time_ms += 1000
+            entity = "ACCC8E000001/Device1Scenario1" if self._make == "axis" else "Cam7/Yard"
+            given.append((entity, "occupancy", self._time_ms * 1000))
+            told.append(self._axis() if self._make == "axis" else self._onvif())
+        with Publisher(self._server.port) as publisher:
+            publisher.tell(told)
+        return given
+
+    def _axis(self) -> Told:
+        document = {"timestamp": self._time_ms, "serial": "ACCC8E000001", "message": {"data": {"total": "3"}}}
+        return SCENARIO, json.dumps(document).encode()
+
+    def _onvif(self) -> Told:
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._time_ms / 1000))
+        document = {"UtcTime": at, "Source": {"Rule": "Yard"}, "Data": {"Count": "3"}}
+        return OCCUPANCY, json.dumps(document).encode()
+
+    def give_bad(self) -> None:
+        with Publisher(self._server.port) as publisher:
+            publisher.tell([(SCENARIO if self._make == "axis" else OCCUPANCY, b'{"Data": 3}')])
+
+    def go_away(self) -> None:
+        self._server.stop()
+
+    def come_back(self) -> None:
+        self._server.start()
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_onvif_keeps_the_contract(check: Check, server: MosquittoServer, tmp_path: Path) -> None:
+    """Protects everything that the ingest process relies on."""
+    check(Yard(server, tmp_path / "before", "onvif"), tmp_path / "life")
+
+
+@pytest.mark.parametrize("check", [check_everything_comes_once, check_a_bad_record_stops_nothing])
+def test_axis_keeps_the_contract(check: Check, server: MosquittoServer, tmp_path: Path) -> None:
+    """Protects what is not the same as with ONVIF: how messages are read."""
+    check(Yard(server, tmp_path / "before", "axis"), tmp_path / "life")
 
 
 class Counting:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from connectors.mqtt_messages import Broker, MqttMessage
 from connectors.reading import Quality, Reading, Reason
 from connectors.refusal import Refusal
+from connectors.source import ReadingSource
 from connectors.sparkplug import SparkplugSource
 from connectors.sparkplug_nodes import Heard, SparkplugNodes, address_of
 from connectors.sparkplug_payload import (
@@ -36,8 +37,10 @@ from connectors.sparkplug_payload import (
     number,
     rebirth_command,
 )
+from pipeline.ingest.source_contract import CHECKS, Check, Identity
 from pipeline.ingest.trial import Trial
 from tests.mosquitto_server import MosquittoServer
+from tests.mqtt_peers import Publisher, Told
 
 NOW_MS = 1_795_190_400_123
 FIELDS = {
@@ -309,6 +312,49 @@ class EdgeNode:
 def server(tmp_path: Path) -> Iterator[MosquittoServer]:
     with MosquittoServer(tmp_path / "broker") as running:
         yield running
+
+
+class Plant:
+    """A node that names its metrics, and publishes at QoS 0; the peer of a contract."""
+
+    keeps = False
+
+    def __init__(self, server: MosquittoServer) -> None:
+        self._server = server
+        self._time_ms = (time.time_ns() // 1_000_000_000 - 100_000) * 1000
+        self._seq = 0
+
+    def source(self) -> ReadingSource:
+        return SparkplugSource(Broker("127.0.0.1", "contract", self._server.port), ["plant"])
+
+    def give(self, count: int) -> Sequence[Identity]:
+        given: list[Identity] = []
+        told: list[Told] = []
+        for _ in range(count):
+            self._time_ms += 1000
+            self._seq = (self._seq + 1) % 256
+            metric = {"name": "flow", "datatype": DOUBLE, "double_value": 1.5, "timestamp": self._time_ms}
+            told.append(("spBv1.0/plant/NDATA/edge", packed(self._seq, metric)))
+            given.append(("plant/edge", "flow", self._time_ms * 1000))
+        with Publisher(self._server.port) as publisher:
+            publisher.tell(told, qos=0)
+        return given
+
+    def give_bad(self) -> None:
+        with Publisher(self._server.port) as publisher:
+            publisher.tell([("spBv1.0/plant/NDATA/edge", b"\xff\xff")])
+
+    def go_away(self) -> None:
+        self._server.stop()
+
+    def come_back(self) -> None:
+        self._server.start()
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_it_keeps_the_contract(check: Check, server: MosquittoServer, tmp_path: Path) -> None:
+    """Protects everything that the ingest process relies on."""
+    check(Plant(server), tmp_path / "life")
 
 
 def test_an_edge_node_from_birth_to_death(server: MosquittoServer, tmp_path: Path) -> None:
