@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from connectors.errors import Misconfigured
+import structlog
+
+from connectors.errors import Misconfigured, SourceUnavailable
 from connectors.kafka_delivery import KafkaDelivery
 from connectors.source import Site
 from connectors.spool import Spool
@@ -20,6 +23,9 @@ from pipeline.ingest.outlet import Rules, SourceOutlet
 from pipeline.ingest.site_keeping import as_delivered
 from pipeline.ingest.supervising import Supervised, Supervisor
 
+log = structlog.get_logger("vedette.ingest")
+
+_ASK_S = 3.0
 Describe = Callable[[str, Sequence[Site]], None]
 
 
@@ -38,6 +44,7 @@ def build_ingest(
     delivery: Delivery | None = None,
     describe: Describe = lambda source, sites: None,
     ticked: Callable[[], None] = lambda: None,
+    now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
 ) -> Ingest:
     """Return the ingest process that ``config`` describes.
 
@@ -47,6 +54,7 @@ def build_ingest(
         delivery: to Kafka; None: to the brokers in the config.
         describe: where sites go, named as their readings are delivered.
         ticked: called at every turn of the thread that delivers.
+        now_us: the wall clock, or that of a replay.
 
     Raises:
         Misconfigured: if it cannot work as configured.
@@ -64,11 +72,36 @@ def build_ingest(
     try:
         delivering = Delivering(delivery, spool, metrics, ticked=ticked)
         stop = threading.Event()
-        supervised = [_supervised(config, options, delivering, metrics, stop, describe) for options in sources]
+        supervised = [_supervised(config, options, delivering, metrics, stop, describe, now_us) for options in sources]
     except BaseException:
         spool.close()
         raise
     return Ingest(spool, delivering, Supervisor(supervised, stop))
+
+
+def require_topics_of(config: Config) -> None:
+    """Raise ``Misconfigured`` naming the topics that do not exist; say nothing when no broker can be asked now.
+
+    What goes to a missing topic is never acknowledged: it would hold back all that is behind it in the spool.
+    """
+    from connectors.kafka_topics import require_topics
+
+    settings = config.kafka.client_settings()
+    if settings.get("allow_auto_create_topics"):
+        return
+    servers = settings.pop("bootstrap_servers")
+    wanted = {topic_of(config, options) for options in config.ingest.sources}
+    dead_letters = config.outputs.dead_letter_topic
+    try:
+        require_topics(servers, [*wanted, *([] if dead_letters is None else [dead_letters])], timeout_s=_ASK_S,
+                       settings=settings)  # fmt: skip
+    except SourceUnavailable as error:
+        log.warning("cannot ask for the topics yet", error=str(error))
+
+
+def topic_of(config: Config, options: SourceOptions) -> str:
+    """Return where a source's readings go."""
+    return options.topic or config.streams[0].topics[0]
 
 
 def _supervised(
@@ -78,8 +111,9 @@ def _supervised(
     metrics: IngestMetrics,
     stop: threading.Event,
     describe: Describe,
+    now_us: Callable[[], int],
 ) -> Supervised:
-    topic = options.topic or config.streams[0].topics[0]
+    topic = topic_of(config, options)
     rules = Rules(
         topic=topic,
         dead_letter_topic=config.outputs.dead_letter_topic,
@@ -90,7 +124,7 @@ def _supervised(
         remember=options.remember,
     )
     channels = tuple(c.name for stream in config.streams if topic in stream.topics for c in stream.channels)
-    place = SourcePlace(_state_of(config, options), config.kafka.client_settings(), channels)
+    place = SourcePlace(_state_of(config, options), config.kafka.client_settings(), channels, now_us)
     source = source_kinds()[options.kind].build(options, place)
     delivering.register(options.name)
 
@@ -98,7 +132,9 @@ def _supervised(
         describe(name, as_delivered(sites, rules.prefix, rules.rename, rules.only))
 
     def outlet(report: Callable[[str | None], None]) -> SourceOutlet:
-        return SourceOutlet(options.name, rules, delivering, metrics, stop, describe=described, report=report)
+        return SourceOutlet(
+            options.name, rules, delivering, metrics, stop, describe=described, report=report, now_us=now_us
+        )
 
     return Supervised(options.name, source, outlet, metrics, stop)
 

@@ -6,6 +6,7 @@ A package of somebody else's offers its kinds as entry points of the group ``ved
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -53,6 +54,8 @@ class SourcePlace:
     """kafka-python's settings of the configured brokers, secrets in the clear; for sources that read from Kafka."""
     stream_channels: tuple[str, ...] = ()
     """The channels of the stream that its topic feeds; empty: no stream reads that topic."""
+    now_us: Callable[[], int] = lambda: time.time_ns() // 1000
+    """The wall clock, or that of a replay."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 
 import structlog
@@ -16,7 +17,7 @@ from connectors.site_store import SiteStore
 from pipeline.config import Config
 from pipeline.exit_codes import CONFIG, OK, UNAVAILABLE
 from pipeline.health import HealthServer
-from pipeline.ingest.build import Ingest, build_ingest
+from pipeline.ingest.build import Ingest, build_ingest, require_topics_of
 from pipeline.ingest.catalogue import unusable_kinds
 from pipeline.ingest.metrics import IngestMetrics
 from pipeline.ingest.site_keeping import SiteKeeper
@@ -30,8 +31,12 @@ log = structlog.get_logger("vedette.ingest")
 _LOOK_S = 0.2
 
 
-def run_ingest(config: Config) -> int:
-    """Run all sources of ``config`` until SIGTERM or SIGINT, or until all have ended; return the exit code."""
+def run_ingest(config: Config, now_us: Callable[[], int] = lambda: time.time_ns() // 1000) -> int:
+    """Run all sources of ``config`` until SIGTERM or SIGINT, or until all have ended; return the exit code.
+
+    ``now_us`` is the wall clock, or that of a replay: what cameras count is told by the minute, and some stations send
+    no time.
+    """
     if unusable_kinds():
         log.error("packages offer kinds of source that cannot be used", kinds=unusable_kinds())
     registry = CollectorRegistry()
@@ -39,8 +44,9 @@ def run_ingest(config: Config) -> int:
     status = Status(config.stall_timeout.total_seconds())
     http = config.ingest.http
     try:
+        require_topics_of(config)
         keeper = SiteKeeper(SiteStore(config.database.url.get_secret_value()))
-        ingest = build_ingest(config, metrics, describe=keeper.describe, ticked=status.tick)
+        ingest = build_ingest(config, metrics, describe=keeper.describe, ticked=status.tick, now_us=now_us)
     except Misconfigured as error:
         log.error("cannot work as configured", error=str(error))
         return CONFIG

@@ -74,6 +74,7 @@ def _build(options: FrigateOptions, place: SourcePlace) -> ReadingSource:
         silent_s=options.silent.total_seconds(),
         history_s=options.history.total_seconds(),
         reach_s=options.reach.total_seconds(),
+        now_us=place.now_us,
     )
 
 

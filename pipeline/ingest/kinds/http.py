@@ -100,6 +100,7 @@ def _build(options: HttpOptions, place: SourcePlace) -> ReadingSource:
         quiet_after_s=None if options.quiet_after is None else options.quiet_after.total_seconds(),
         cert_file=options.cert_file,
         key_file=options.key_file,
+        now_us=place.now_us,
     )
 
 
