@@ -81,6 +81,11 @@ class AirRohr:
             self._take(sent, _PINS.get(pin.strip(), ""), pushed)
         yield pushed
 
+    def take(self, station: str, time_us: int, values: Mapping[str, float], pushed: Pushed) -> None:
+        """Add to ``pushed`` what a station measured, by the names it gives: as it writes to an InfluxDB."""
+        listed = [{"value_type": name, "value": value} for name, value in values.items()]
+        self._take(_Sent(station, time_us, listed), "", pushed)
+
     def _take(self, sent: _Sent, by_pin: str, pushed: Pushed) -> None:
         found = []
         for number, value in enumerate(sent.values, 1):

@@ -14,6 +14,9 @@ field                                   becomes
 ``"text"``                              refused, or passed over
 ======================================= =====================================================================
 
+Lines with the measurement ``feinstaub`` are airRohr stations': their fields become channels as in
+``connectors.airrohr``.
+
 Lines of the usual kind (no backslash, no quotation mark) take a quick way, which gives what the exact one gives.
 """
 
@@ -24,6 +27,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from connectors.airrohr import AirRohr
 from connectors.codec_json import LONGEST_NAME
 from connectors.label_mapping import LabelMapping
 from connectors.line_protocol_grammar import parse_fields, parse_series, parse_value, skip_spaces, up_to_space
@@ -47,6 +51,8 @@ _MOST_TIMES = 10_000
 _MOST_CHANNELS = 1_000
 """Remembered of one series."""
 _LARGEST = 1.7976931348623157e308
+_STATIONS = "feinstaub"
+"""What airRohr stations call their measurement."""
 
 _TIME = re.compile(r"-?\d{1,20}", re.ASCII)
 
@@ -71,6 +77,8 @@ class _Series(NamedTuple):
     suffix: str
     channels: dict[str, str]
     """Field to channel."""
+    station: bool = False
+    """Whether it is an airRohr station's; then ``channels`` stays empty."""
 
 
 class LineProtocol:
@@ -78,10 +86,12 @@ class LineProtocol:
 
     Args:
         mapping: what the parts of a line become.
+        stations: reads what airRohr stations say.
     """
 
-    def __init__(self, mapping: LineMapping | None = None) -> None:
+    def __init__(self, mapping: LineMapping | None = None, stations: AirRohr | None = None) -> None:
         self._mapping = mapping or LineMapping()
+        self.stations = stations or AirRohr()
         self._series: dict[str, _Series] = {}
 
     def read(self, body: bytes, now_us: int, precision: str = "ns") -> Iterator[Pushed]:
@@ -147,7 +157,7 @@ class _Body:
             mark = len(readings)
             try:
                 series, fields, *stamp = line.split(" ")
-                entity, _, _, channels = known[series]
+                entity, _, _, channels, _ = known[series]
                 time_us = self._quick_time(stamp)
                 if len(line) > LONGEST_LINE or not fields.isascii() or '"' in line or "\\" in line:
                     raise ValueError
@@ -205,20 +215,29 @@ class _Body:
         time_us = self._time(text[end:].strip(" "))
         if isinstance(time_us, Refusal):
             return time_us
-        for name, value in fields:
-            self._take_field(series, name, value, time_us, raw, number)
+        found = [(name, self._number(name, written, raw, number)) for name, written in fields]
+        values = [(name, value) for name, value in found if value is not None]
+        if series.station:
+            self._protocol.stations.take(series.entity, time_us, dict(values), self.pushed)
+        else:
+            for name, value in values:
+                self._take_field(series, name, value, time_us, raw, number)
         return None
 
-    def _take_field(self, series: _Series, name: str, text: str, time_us: int, raw: bytes, number: int) -> None:
+    def _number(self, name: str, text: str, raw: bytes, number: int) -> float | None:
+        """Return the number that a field holds; None where it has been refused, or passed over."""
         value = parse_value(text)
         if isinstance(value, str):
             if self._mapping.ignore_text:
                 self.pushed.ignored += 1
-                return
+                return None
             value = Refusal(Reason.UNSUPPORTED, f"{shortened(value)} is a text; allowed: numbers, true and false")
         if isinstance(value, Refusal):
             self._refuse(value.within(f"field {shortened(name)}"), raw, number)
-            return
+            return None
+        return value
+
+    def _take_field(self, series: _Series, name: str, value: float, time_us: int, raw: bytes, number: int) -> None:
         channel = series.channels.get(name)
         if channel is None:
             channel = f"{series.lead}{name}{series.suffix}"
@@ -269,4 +288,4 @@ def _learned(text: str, mapping: LineMapping) -> _Series | Refusal:
     if isinstance(place, Refusal):
         return place
     lead = f"{measurement}_" if mapping.channel == "measurement_field" else ""
-    return _Series(place.entity, lead, place.suffix, {})
+    return _Series(place.entity, lead, place.suffix, {}, measurement == _STATIONS)

@@ -62,10 +62,10 @@ class PushApp:
         self._senders = senders
         self._count = count
         self._json = PushedJson()
-        self._lines = LineProtocol(mappings.lines)
+        self._airrohr = AirRohr()
+        self._lines = LineProtocol(mappings.lines, self._airrohr)
         self._remote_write = RemoteWrite(mappings.remote_write)
         self._otlp = Otlp(mappings.otlp)
-        self._airrohr = AirRohr()
 
     def app(self) -> FastAPI:
         """Return it as an ASGI app."""

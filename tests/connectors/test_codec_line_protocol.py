@@ -148,6 +148,19 @@ def test_measurement_and_field_as_the_channel() -> None:
     assert (reading.entity, reading.channel) == ("a", "temperature_value")
 
 
+def test_airrohr_stations_write_lines_too() -> None:
+    """Protects stations that write to an InfluxDB: their names become channels with units, first met or known."""
+    protocol = LineProtocol()
+    line = b"feinstaub,node=esp8266-777 SDS_P1=12.30,SDS_P2=4.5,BME280_pressure=99512.00,min_micro=1,max_micro=2\n"
+    for _ in range(2):
+        readings = [r for piece in protocol.read(line, NOW_US) for r in piece.readings]
+        found = {(r.entity, r.channel): (r.value, r.unit) for r in readings}
+        assert found["esp8266-777", "pm10"] == (12.3, "ug/m3")
+        assert found["esp8266-777", "pm25"] == (4.5, "ug/m3")
+        assert found["esp8266-777", "pressure"][1] in ("Pa", "hPa")
+        assert len(found) == 3
+
+
 def test_a_flood_of_bad_lines_takes_little_memory() -> None:
     """Protects the process from a body that is all wrong: refusals are counted, the first of them kept."""
     pieces = list(LineProtocol().read(b"x\n" * 50_000, NOW_US))
