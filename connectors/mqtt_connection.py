@@ -118,6 +118,7 @@ class _Running:
         self._window = Window(outlet, self._wake, most, _MOST_BYTES)
         self._redeliveries = Redeliveries()
         self._ticked_s = time.monotonic()
+        self._subscribing = False
         self._short = 0
         """How many connections in a row did not last."""
         self._link: Link | None = None
@@ -145,25 +146,29 @@ class _Running:
         self._wake_w.close()
 
     def _connect(self) -> None:
-        """Open a link and subscribe."""
+        """Open a link and ask for the subscriptions."""
         connection = self._connection
         link, resumed = connection.open(lambda: self._outlet.stopping, self._wake_r.fileno())
         if not resumed:
             self._redeliveries.session_lost()
-        try:
-            if resumed:
-                link.unsubscribe(self._former)
-            lower = link.subscribe(connection.subscriptions)
-        except BaseException:
-            link.close()
-            raise
         self._link = link
+        self._subscribing = True
+        self._consumer.connected(link.publish, resumed)
+        if resumed:
+            link.unsubscribe(self._former)
+        link.subscribe(connection.subscriptions)
+
+    def _await_subscriptions(self, link: Link) -> None:
+        """Take note of the broker's answer, once it comes."""
+        lower = link.granted()
+        if lower is None:
+            return
+        self._subscribing = False
         if lower:
             log.warning("the broker grants less than QoS 1: what comes while we are away is lost",
-                        broker=connection.broker.address, filters=[one.filter for one in lower])  # fmt: skip
+                        broker=self._connection.broker.address, filters=[one.filter for one in lower])  # fmt: skip
         link.announce()
         self._outlet.working()
-        self._consumer.connected(link.publish, resumed)
 
     def _connect_again(self, backoff_s: float) -> float:
         """Try until there is a link again, or the outlet is stopping; return how long to wait the next time."""
@@ -191,6 +196,8 @@ class _Running:
                 if len(new) < len(messages):
                     self._outlet.count("redelivered", len(messages) - len(new))
                 self._window.add(messages, self._consumer.read(new) if new else NOTHING)
+            if self._subscribing:
+                self._await_subscriptions(link)
             self._tick(True)
             self._settle()
             if link.lost is not None:

@@ -13,19 +13,19 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from connectors.errors import Misconfigured, SourceRefused, SourceUnavailable
+from connectors.errors import SourceRefused, SourceUnavailable
 from connectors.mqtt_client import MQTT_5, Published, SwiftClient
 from connectors.mqtt_messages import Broker, MqttMessage, Subscription
+from connectors.mqtt_refusals import OLD_BROKER, connection_refused
 from connectors.mqtt_socket import BufferedSocket, open_socket, plain_reason, refused_certificate
 from connectors.source import Stopping
 
 _ANSWER_S = 5.0
 _SLICE_S = 0.2
-_SYSTEM_BUSY = frozenset((136, 137, 151, 159))
-"""Reasons of CONNACK that pass (MQTT 5, 3.2.2.2): unavailable, busy, quota exceeded, connection rate exceeded."""
-_WRONG_NAME_OR_RIGHT = frozenset((134, 135, 138, 140))
-"""Bad user name or password, not authorized, banned, bad authentication method; MQTT 3.1.1's 4 and 5 become these."""
-_OLD_BROKER = 132
+_MOST_AT_ONCE_BYTES = 4 * 1_048_576
+"""Of payloads in one turn; large messages come in smaller batches."""
+_MOST_PACKET_BYTES = 16 * 1_048_576
+"""Brokers leave larger messages out (MQTT 5, 3.1.2.11.4); MQTT 3.1.1 knows no such limit."""
 _TAKEN_OVER = 142
 
 
@@ -60,7 +60,10 @@ class Link:
         self._stopping = stopping
         self._now_us = now_us
         self._received: list[MqttMessage] = []
+        self._received_bytes = 0
         self._answer: tuple[int, str, bool] | None = None
+        self._asked: tuple[Subscription, ...] = ()
+        self._asked_s = 0.0
         self._granted: list[int] | None = None
         self._checked_s = 0.0
         self._poll = select.poll()
@@ -89,38 +92,45 @@ class Link:
         self._poll.register(self._socket, select.POLLIN)
         try:
             client.connect(broker.host, broker.port, broker.keepalive_s, **self._session())
-            self._await(lambda: self._answer is not None)
+            self._await_answer()
             if self._answer is None:
                 self._no_answer()
             assert self._answer is not None
             code, text, resumed = self._answer
+            if code == OLD_BROKER and self._version == MQTT_5:
+                raise VersionRefused
             if code:
-                self._refused(code, text)
+                raise connection_refused(broker, code, text)
         except BaseException:
             self.close()
             raise
         return resumed
 
-    def subscribe(self, subscriptions: Sequence[Subscription]) -> list[Subscription]:
-        """Subscribe; return those that the broker granted at a lower QoS than asked for.
-
-        Raises:
-            SourceUnavailable: if the broker does not answer.
-            SourceRefused: if it does not allow it.
-        """
-        self._granted = None
+    def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
+        """Ask for subscriptions; messages may come before the answer, if the broker kept our session."""
+        self._asked, self._granted = tuple(subscriptions), None
+        self._asked_s = time.monotonic()
         if self._version == MQTT_5:
             self._client.subscribe([(one.filter, _options(one)) for one in subscriptions])
         else:
             self._client.subscribe([(one.filter, one.qos) for one in subscriptions])
-        self._await(lambda: self._granted is not None)
-        granted = self._granted
-        if granted is None:
-            raise SourceUnavailable(f"{self._broker.address}: {self.lost or 'no answer to the subscription'}")
-        for one, code in zip(subscriptions, granted, strict=False):
+
+    def granted(self) -> list[Subscription] | None:
+        """Return the subscriptions that hold at a lower QoS than asked for; None while there is no answer.
+
+        Sets ``lost`` when the answer does not come.
+
+        Raises:
+            SourceRefused: if one is not allowed.
+        """
+        if self._granted is None:
+            if time.monotonic() - self._asked_s > _ANSWER_S:
+                self.lost = self.lost or "no answer to the subscription"
+            return None
+        for one, code in zip(self._asked, self._granted, strict=False):
             if code >= 128:
                 raise SourceRefused(f"{self._broker.address} refuses the subscription to {one.filter} (reason {code})")
-        return [one for one, code in zip(subscriptions, granted, strict=False) if code < one.qos]
+        return [one for one, code in zip(self._asked, self._granted, strict=False) if code < one.qos]
 
     def unsubscribe(self, filters: Sequence[str]) -> None:
         """Take subscriptions back that the session still has; not waited for."""
@@ -217,6 +227,7 @@ class Link:
         properties = Properties(PacketTypes.CONNECT)
         properties.SessionExpiryInterval = self._broker.session_expiry_s
         properties.ReceiveMaximum = self._window
+        properties.MaximumPacketSize = _MOST_PACKET_BYTES
         return {"clean_start": False, "properties": properties}
 
     def _send(self) -> None:
@@ -227,10 +238,11 @@ class Link:
 
     def _read(self, sock: BufferedSocket, most: int) -> None:
         """Read packets until nothing more has come, or so many messages have."""
-        read, received = self._client.loop_read, self._received
+        read, received, most_bytes = self._client.loop_read, self._received, _MOST_AT_ONCE_BYTES
         sock.dry = False
+        self._received_bytes = 0
         try:
-            while not sock.dry and self.lost is None and len(received) < most:
+            while not sock.dry and self.lost is None and len(received) < most and self._received_bytes < most_bytes:
                 if read():
                     self.lost = self.lost or self._why(sock)
         except Exception as error:  # paho's decoders raise whatever a packet that is none makes them
@@ -247,15 +259,13 @@ class Link:
             if self._client.loop_misc():
                 self.lost = self.lost or f"no sign of life for {self._broker.keepalive_s} s"
 
-    def _await(self, done: Callable[[], bool]) -> None:
-        """Turn until ``done``, until the connection is lost, or for as long as a broker may take to answer."""
+    def _await_answer(self) -> None:
+        """Turn until the broker has answered, the connection is lost, or a broker would have answered."""
         until_s = time.monotonic() + _ANSWER_S
-        kept: list[MqttMessage] = []
-        while not done() and self.lost is None and time.monotonic() < until_s:
+        while self._answer is None and self.lost is None and time.monotonic() < until_s:
             if self._stopping():
                 raise Stopping
-            kept += self.turn(_SLICE_S, 1)
-        self._received = kept + self._received  # a resumed session's messages may come before the answer
+            self._received = self.turn(_SLICE_S, 1)  # the first message may come right behind the answer
 
     def _no_answer(self) -> None:
         """Raise what a connection without CONNACK means."""
@@ -270,18 +280,6 @@ class Link:
             raise VersionRefused
         raise SourceUnavailable(f"{address} closes the connection at once: {self.lost}")
 
-    def _refused(self, code: int, text: str) -> None:
-        address = self._broker.address
-        if code == _OLD_BROKER and self._version == MQTT_5:
-            raise VersionRefused
-        said = f"{address} refuses the connection: {text.lower()}"
-        if code in _WRONG_NAME_OR_RIGHT:
-            who = "without a user name" if self._broker.username is None else f"as user {self._broker.username}"
-            raise SourceRefused(f"{said} ({who}, client id {self._broker.client_id}); see username and password")
-        if code in _SYSTEM_BUSY:
-            raise SourceUnavailable(said)
-        raise Misconfigured(f"{said} (reason {code}, client id {self._broker.client_id})")
-
     def _on_connect(self, _: Any, __: Any, flags: Any, reason: Any, ___: Any) -> None:
         self._answer = reason.value, str(reason), bool(flags.session_present)
 
@@ -295,6 +293,7 @@ class Link:
 
     def _take(self, found: Published) -> None:
         topic, payload, qos, retained, mid, duplicate = found
+        self._received_bytes += len(payload)
         self._received.append(MqttMessage(topic, payload, qos, retained, mid, self._now_us(), duplicate))
 
     def _on_disconnect(self, _: Any, __: Any, flags: Any, reason: Any, ___: Any) -> None:

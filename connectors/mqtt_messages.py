@@ -50,7 +50,7 @@ class Consumer(Protocol):
     """
 
     def connected(self, publish: Publish, resumed: bool) -> None:
-        """Take note that all subscriptions hold; retained messages come after this.
+        """Take note that messages come from here on.
 
         ``resumed``: the broker kept the session, so nothing at QoS 1 was missed.
         """

@@ -15,6 +15,7 @@ import pytest
 from connectors.errors import Misconfigured, SourceRefused, SourceUnavailable
 from connectors.mqtt_connection import MqttConnection
 from connectors.mqtt_messages import Broker, MqttMessage, Presence, Publish, Subscription, Taken, Tls
+from connectors.mqtt_refusals import connection_refused
 from connectors.reading import Reading
 from connectors.source import Outlet
 from pipeline.ingest.trial import Trial
@@ -369,3 +370,31 @@ def test_files_that_cannot_be_used_are_named(tls: Tls, said: str, tmp_path: Path
     assert isinstance(error, Misconfigured)
     assert said in str(error)
     assert "no-such-file" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [(134, SourceRefused), (135, SourceRefused), (138, SourceRefused), (136, SourceUnavailable),
+     (137, SourceUnavailable), (133, Misconfigured), (144, Misconfigured)],
+)  # fmt: skip
+def test_reasons_of_brokers_are_told_apart(code: int, kind: type[Exception]) -> None:
+    """Protects from trying for ever what cannot work, and from giving up what passes."""
+    error = connection_refused(Broker("broker", "me", username="u", password="hush"), code, "Some Reason")
+    assert type(error) is kind
+    assert "some reason" in str(error)
+    assert "hush" not in str(error)
+
+
+def test_large_messages_come_in_small_batches(tmp_path: Path) -> None:
+    """Protects the memory: what is read at once is bounded in bytes too."""
+    with MosquittoServer(tmp_path / "broker") as server:
+        source = Connected(Broker("127.0.0.1", "c", server.port))
+        with Trial(tmp_path / "before") as trial:
+            trial.run(source)
+            trial.until(lambda: None in trial.reasons)
+        with Publisher(server.port) as publisher:
+            publisher.tell([(f"s/{number}", b"%1000000d" % number) for number in range(20)])
+        with Trial(tmp_path / "life") as trial:
+            trial.run(source)
+            trial.until(lambda: len(trial.readings()) == 20)
+        assert max(source.listener.sizes) <= 6
