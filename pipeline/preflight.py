@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from pipeline.checkpointing import CheckpointError, CheckpointStore
 from pipeline.config import Config, effective, load
 from pipeline.config_errors import ConfigError
@@ -54,6 +56,8 @@ def examine(config: Config, kafka: Callable[[Config], Finding] | None) -> Iterat
     yield _models(config)
     yield _history(config)
     yield _database(config)
+    if config.ingest.sources:
+        yield _sources(config)
     for path in (config.outputs.alerts_file, config.outputs.scores_file):
         if path is not None and str(path) != "-":
             yield _file(path)
@@ -135,6 +139,32 @@ def _database(config: Config) -> Finding:
         return Finding("database", UNAVAILABLE, str(error))
     state = "is up to date" if current else "is of an older version: migrated at the start"
     return Finding("database", OK, f"{config.model_dump(mode='json')['database']['url']} {state}")
+
+
+def _sources(config: Config) -> Finding:
+    from connectors.errors import Misconfigured
+    from pipeline.ingest.build import source_of
+
+    for options in config.ingest.sources:
+        who = f"{options.name} ({options.kind})"
+        for key, path in _files_of(options):
+            if not os.access(path, os.R_OK):
+                return Finding("sources", CONFIG, f"{who}: {key}: {path} is no file that can be read")
+        try:
+            source_of(config, options)
+        except Misconfigured as error:
+            return Finding("sources", CONFIG, f"{who}: {error}")
+    return Finding("sources", OK, ", ".join(f"{options.name} ({options.kind})" for options in config.ingest.sources))
+
+
+def _files_of(section: BaseModel, at: str = "") -> Iterator[tuple[str, Path]]:
+    """Yield the files that a section names, keys and certificates, each with its key."""
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        if isinstance(value, Path):
+            yield at + name, value
+        elif isinstance(value, BaseModel):
+            yield from _files_of(value, f"{at}{name}.")
 
 
 def _file(path: Path) -> Finding:

@@ -12,7 +12,7 @@ import structlog
 
 from connectors.errors import Misconfigured, SourceUnavailable
 from connectors.kafka_delivery import KafkaDelivery
-from connectors.source import Site
+from connectors.source import ReadingSource, Site
 from connectors.spool import Spool
 from pipeline.config import Config
 from pipeline.ingest.catalogue import source_kinds
@@ -104,6 +104,16 @@ def topic_of(config: Config, options: SourceOptions) -> str:
     return options.topic or config.streams[0].topics[0]
 
 
+def source_of(
+    config: Config, options: SourceOptions, now_us: Callable[[], int] = lambda: time.time_ns() // 1000
+) -> ReadingSource:
+    """Return the source that ``options`` describe; it connects to nothing yet. Raises ``Misconfigured``."""
+    topic = topic_of(config, options)
+    channels = tuple(c.name for stream in config.streams if topic in stream.topics for c in stream.channels)
+    place = SourcePlace(_state_of(config, options), config.kafka.client_settings(), channels, now_us)
+    return source_kinds()[options.kind].build(options, place)
+
+
 def _supervised(
     config: Config,
     options: SourceOptions,
@@ -123,9 +133,7 @@ def _supervised(
         max_ahead_us=round(options.max_ahead.total_seconds() * 1e6),
         remember=options.remember,
     )
-    channels = tuple(c.name for stream in config.streams if topic in stream.topics for c in stream.channels)
-    place = SourcePlace(_state_of(config, options), config.kafka.client_settings(), channels, now_us)
-    source = source_kinds()[options.kind].build(options, place)
+    source = source_of(config, options, now_us)
     delivering.register(options.name)
 
     def described(name: str, sites: Sequence[Site]) -> None:

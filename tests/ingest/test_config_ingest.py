@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from pipeline.cli import main
 from pipeline.config import effective, json_schema, loads
 from pipeline.config_errors import ConfigError
+from pipeline.exit_codes import CONFIG, OK
 from pipeline.ingest.catalogue import source_kinds
 
 HEAD = """
@@ -62,3 +66,21 @@ def test_the_effective_config_shows_a_sources_own_options_and_masks_secrets() ->
     assert "USGS-1" in shown
     assert "very-secret" not in shown
     assert "max_spool: 1GiB" in shown
+
+
+def test_check_names_the_sources_and_what_is_wrong_with_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Protects from an ingest process that is only found out at its start."""
+    mappings = "mappings: [{topic: 'a/{entity}', channel: stage}]"
+    source = f"  sources:\n    - {{name: plant, kind: mqtt, topic: water, host: broker, {mappings}}}\n"
+    path = tmp_path / "vedette.yaml"
+    path.write_text(f"state: {tmp_path}/state\n{HEAD}{source}")
+    assert main(["check", "--offline", "--config", str(path)]) == OK
+    assert "sources      ok      plant (mqtt)" in capsys.readouterr().out
+    source = "  sources:\n    - {name: gauges, kind: usgs, topic: water, sites: [USGS-1], ca_file: /nowhere/ca.pem}\n"
+    path.write_text(f"state: {tmp_path}/state\n{HEAD}{source}")
+    assert main(["check", "--offline", "--config", str(path)]) == CONFIG
+    assert "gauges (usgs): ca_file: /nowhere/ca.pem is no file that can be read" in capsys.readouterr().out
+    source = "  sources:\n    - {name: kept, kind: files, topic: water, path: 'nosuch://x/*.csv'}\n"
+    path.write_text(f"state: {tmp_path}/state\n{HEAD}{source}")
+    assert main(["check", "--offline", "--config", str(path)]) == CONFIG
+    assert "kept (files): nosuch://x/*.csv" in capsys.readouterr().out
