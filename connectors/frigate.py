@@ -14,8 +14,9 @@ from typing import ClassVar
 
 from connectors.errors import ConnectorError, Misconfigured
 from connectors.frigate_asking import Asking
+from connectors.frigate_manner import Manner
 from connectors.frigate_topics import subscriptions
-from connectors.frigate_watch import FrigateWatch, Manner
+from connectors.frigate_watch import FrigateWatch
 from connectors.http_service import HttpService
 from connectors.mqtt_connection import MqttConnection
 from connectors.mqtt_messages import Broker
@@ -111,6 +112,7 @@ class FrigateSource:
             until_s = time.monotonic() + _LEAVE_S
             for thread in threads:
                 thread.join(max(until_s - time.monotonic(), 0.1))
+            self.watch = None
 
     def _ask(self, outlet: Outlet, watch: FrigateWatch, asking: Asking) -> None:
         """Take what the database has answered, and ask it what is to be asked."""

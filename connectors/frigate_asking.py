@@ -8,7 +8,7 @@ import time
 
 from connectors.errors import ConnectorError, SourceUnavailable
 from connectors.frigate_database import Findings, FrigateDatabase, Question
-from connectors.frigate_watch import Manner
+from connectors.frigate_manner import Manner
 from connectors.http_polling import Poller
 from connectors.http_service import HttpService
 from connectors.outlet_parts import OutletPart

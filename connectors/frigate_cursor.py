@@ -1,4 +1,4 @@
-"""Where a life of the Frigate source ended: up to which minute all is told, and which objects were still there."""
+"""Where a life of the Frigate source ended: up to which minute all is told, and which objects were there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from connectors.frigate_objects import MINUTE_US, Tracked
 from connectors.json_documents import parsed
 from connectors.timestamps import parse, to_text
 
-_MOST_OPEN = 300
+_MOST_THERE = 300
 """Objects in a cursor, about 80 bytes each; those that came last, for the others are mostly parked."""
 
 
@@ -23,14 +23,15 @@ class Place:
     """The first minute that the database was not asked about."""
     closed: int
     """The first minute that was not told."""
-    open: tuple[Tracked, ...] = ()
+    there: tuple[Tracked, ...] = ()
+    """Objects that began before the settled minute and were there since; others the database finds by their time."""
 
 
-def written(settled: int, closed: int, open_objects: Iterable[Tracked]) -> str:
+def written(settled: int, closed: int, there: Iterable[Tracked]) -> str:
     """Return a place as a cursor."""
-    rows = [[one.id, one.camera, one.label, one.start_us, list(one.zones)] for one in open_objects if one.counted]
+    rows = [[one.id, one.camera, one.label, one.start_us, list(one.zones)] for one in there]
     document = {"settled": to_text(settled * MINUTE_US), "closed": to_text(closed * MINUTE_US)}
-    return json.dumps({**document, "open": rows[-_MOST_OPEN:]}, separators=(",", ":"))
+    return json.dumps({**document, "there": rows[-_MOST_THERE:]}, separators=(",", ":"))
 
 
 def place_of(cursor: str | None) -> Place | None:
@@ -41,8 +42,8 @@ def place_of(cursor: str | None) -> Place | None:
     settled_us, closed_us = (parse(str(document.get(name))) for name in ("settled", "closed"))
     if not isinstance(settled_us, int) or not isinstance(closed_us, int):
         return None
-    rows = document.get("open")
-    found = [_tracked(row) for row in (rows if isinstance(rows, list) else [])[:_MOST_OPEN]]
+    rows = document.get("there")
+    found = [_tracked(row) for row in (rows if isinstance(rows, list) else [])[:_MOST_THERE]]
     return Place(settled_us // MINUTE_US, closed_us // MINUTE_US, tuple(one for one in found if one is not None))
 
 

@@ -98,8 +98,10 @@ class Tally:
     """What is known of one minute."""
 
     begun: Counter[Series] = field(default_factory=Counter)
+    there: Counter[Series] = field(default_factory=Counter)
+    """At its end; in a zone: those that were ever in it."""
     active: Counter[Series] = field(default_factory=Counter)
-    """At its end."""
+    """At its end, as far as was heard."""
     ended: dict[Series, Ended] = field(default_factory=dict)
     reviews: Counter[Series] = field(default_factory=Counter)
     """By camera and severity."""
@@ -179,8 +181,8 @@ class Ledger:
         self.changed.setdefault(minute, set()).add(said.camera)
 
     def restore(self, one: Tracked) -> None:
-        """Take an object that was open, and counted, in an earlier life."""
-        one.counted = True
+        """Take an object that an earlier life knew, and counted where it began before the first minute."""
+        one.counted = minute_of(one.start_us) < self.first
         self.objects[one.id] = self.open[one.id] = one
 
     # ---- what is asked ----
@@ -200,11 +202,18 @@ class Ledger:
         at_us = end_of(minute)
         for one in (*self._named(self._across, minute), *self.open.values()):
             if one.start_us < at_us:
+                found.there.update((entity, one.label) for entity in one.entities(one.zones))
                 found.active.update((entity, one.label) for entity in _active_in(one, at_us))
         for name in self._reviewed.get(minute, ()):
             review = self._reviews[name]
             found.reviews[review.camera, review.severity] += 1
         return found
+
+    def there_since(self, minute: int, begun_before: int) -> list[Tracked]:
+        """Return the objects that began before one minute, and were there in another or later."""
+        ended = (one for at in self._ended if at >= minute for one in self._named(self._ended, at))
+        found = [one for one in (*self.open.values(), *ended) if one.counted]
+        return [one for one in found if minute_of(one.start_us) < begun_before]
 
     def open_of(self, camera: str, label: str) -> int:
         """Return how many objects of a camera are there now."""
@@ -261,7 +270,7 @@ class Ledger:
 
 
 def _active_in(one: Tracked, at_us: int) -> list[str]:
-    """Return the entities in which an object counts as active at a time; what is known of rows only counts."""
+    """Return the entities in which an object counts as active at a time; what was never heard of counts."""
     state = one.state_at(at_us)
     if state is None:
         return one.entities(one.zones)

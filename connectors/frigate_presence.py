@@ -34,24 +34,26 @@ class Presence:
         """Take note of any message: the connection held until now."""
         self._heard_us = max(self._heard_us, now_us)
 
-    def disconnected(self) -> None:
-        """Take note that the connection is lost, nobody knows when: after the last message."""
+    def disconnected(self) -> int:
+        """Take note that the connection is lost; return since when: nobody knows, but after the last message."""
         self._connected = self._online = False
         self._watched.end(self._heard_us)
+        return self._heard_us
 
-    def available(self, online: bool, kept: bool, now_us: int) -> bool:
-        """Take Frigate's word; ``kept``: the broker had it from before. Return whether messages may have been missed.
+    def available(self, online: bool, kept: bool, now_us: int) -> int | None:
+        """Take Frigate's word, or its will; ``kept``: the broker had it from before. For its last message ``heard``.
 
-        Said anew though it was online all along, it has lost its connection in between.
+        Return since when messages may have been missed; None: none were. Said anew though it was online all along, it
+        has lost its connection in between.
         """
-        again = self._online and online and not kept
-        if again or not online:
-            self._watched.end(now_us)
+        missed_us = None
+        if self._online and not (online and kept):
+            self._watched.end(self._heard_us)
+            missed_us = self._heard_us
         if online and self._connected:
             self._watched.begin(now_us)
-        missed = online and (again or not self._online)
         self._online = online
-        return missed
+        return missed_us
 
     def camera(self, camera: str, what: str, watches: bool, now_us: int) -> None:
         """Take the state of a camera; ``what`` is said of it: its stream, its detection, itself."""

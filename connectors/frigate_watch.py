@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from connectors.frigate_cursor import Place, place_of, written
 from connectors.frigate_database import Findings, Question
+from connectors.frigate_manner import Manner
 from connectors.frigate_messages import Phase, Review, Sighting
 from connectors.frigate_minutes import MinuteReadings, Standing
 from connectors.frigate_objects import MINUTE_US, Ledger, Tracked, minute_of
@@ -22,23 +22,6 @@ from connectors.source import Site
 _KEPT_MINUTES = 60
 """Minutes that are told stay correctable for so long."""
 _MINUTES_AT_ONCE = 60
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manner:
-    """How Frigate is watched."""
-
-    prefix: str
-    cameras: tuple[str, ...]
-    labels: tuple[str, ...]
-    reviews: bool
-    asks: bool
-    """Whether its database can be asked."""
-    grace_us: int
-    every_us: int
-    silent_us: int
-    reach_us: int
-    history_us: int
 
 
 class FrigateWatch:
@@ -67,13 +50,14 @@ class FrigateWatch:
         """The first minute that the database was not asked about."""
         self._active_from = place.closed if place is not None else 0
         self.ledger = Ledger(min(self.settled, self.closed))
-        for one in place.open if place is not None else ():
+        for one in place.there if place is not None else ():
             self.ledger.restore(one)
         self.scene = Scene(manner.cameras, manner.labels)
         self.presence = Presence()
-        self._minutes = MinuteReadings(self.scene, manner.reviews)
+        self._minutes = MinuteReadings(self.scene, manner.reviews, retracts=not manner.asks)
         self._whole: dict[int, bool] = {}
         """Told minutes that were watched all the time at all cameras."""
+        self._born = self.closed
         self._catching_up = manner.asks
         self._ask = manner.asks
         self._asked_us = now
@@ -100,7 +84,7 @@ class FrigateWatch:
     def disconnected(self) -> None:
         """See ``Consumer``."""
         with self._turn:
-            self.presence.disconnected()
+            self._missed(self.presence.disconnected())
 
     def tick(self, connected: bool) -> Taken | None:
         """See ``Consumer``."""
@@ -111,16 +95,17 @@ class FrigateWatch:
         rejected: list[Rejected] = []
         with self._turn:
             for message in messages:
-                self.presence.heard(message.received_us)
                 said = read(message, self.manner.prefix)
+                if not isinstance(said, Available):  # a will comes from the broker, not from Frigate
+                    self.presence.heard(message.received_us)
                 match said:
                     case Sighting():
                         self._see(said, message.received_us)
                     case Review():
                         self._review(said)
                     case Available(online):
-                        missed = self.presence.available(online, message.retained, message.received_us)
-                        self._ask = self._ask or (missed and self.manner.asks)
+                        self._missed(self.presence.available(online, message.retained, message.received_us))
+                        self._ask = self._ask or (self.manner.asks and online and not message.retained)
                     case CameraState(camera, what, watches):
                         self.scene.look_at(camera)
                         self.presence.camera(camera, what, watches, message.received_us)
@@ -129,6 +114,14 @@ class FrigateWatch:
                     case Rejected():
                         rejected.append(said)
         return Taken(rejected=rejected)
+
+    def _missed(self, since_us: int | None) -> None:
+        """Look again at the minutes that were told as watched, and were not."""
+        if since_us is None:
+            return
+        self._ask = self.manner.asks
+        for minute in range(max(minute_of(since_us), self.ledger.first), self.closed):
+            self.ledger.changed[minute] = set(self.scene.cameras)
 
     def _see(self, said: Sighting, now_us: int) -> None:
         if not self.scene.wants(said.camera, said.label):
@@ -168,11 +161,16 @@ class FrigateWatch:
         """Return what is to be asked now; None for nothing. ``answer`` or ``unanswered`` follows."""
         with self._turn:
             now_us = self._now_us()
-            wanted = self._ask or self._silence.disagree(now_us) or now_us - self._asked_us >= self.manner.every_us
+            over = minute_of(now_us - self.manner.grace_us)
+            wanted = (
+                self._ask
+                or self._silence.disagree(now_us)
+                or now_us - self._asked_us >= self.manner.every_us
+                or (self._catching_up and over > self.settled)
+            )
             if not self.manner.asks or not wanted:
                 return None
             self._ask, self._asked_us = False, now_us
-            over = minute_of(now_us - self.manner.grace_us)
             self.settled = max(self.settled, minute_of(now_us - self.manner.reach_us))
             until = min(over, self.settled + _MINUTES_AT_ONCE)
             return Question(
@@ -207,9 +205,10 @@ class FrigateWatch:
             until = self._prove(found)
             readings = [reading for minute in range(self.settled, until) for reading in self._settled(minute)]
             self.settled = max(self.settled, until)
-            self._catching_up = self._catching_up and not found.question.newest
+            self._catching_up = self._catching_up and self.settled < self._born
             self._ask = self._ask or not found.question.newest
-            readings += [] if self._catching_up else self._corrections()
+            if not self._catching_up:  # what has passed before us comes first
+                readings += self._corrections()
             self._prune(now_us)
             return Taken(readings, found.rejected, self._cursor())
 
@@ -299,4 +298,6 @@ class FrigateWatch:
             return [Site(entity, entity, channels=channels) for entity, channels in found.items()]
 
     def _cursor(self) -> str:
-        return written(self.settled if self.manner.asks else self.closed, self.closed, self.ledger.open.values())
+        if not self.manner.asks:
+            return written(self.closed, self.closed, self.ledger.there_since(self.ledger.now + 1, self.closed + 1))
+        return written(self.settled, self.closed, self.ledger.there_since(self.settled, self.settled))

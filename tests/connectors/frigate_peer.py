@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from connectors.frigate import FrigateSource
 from connectors.frigate_objects import end_of
@@ -99,10 +100,10 @@ class FrigateWorld:
         )
         self.api = self._closing.enter_context(FrigateApi(self.frigate, padding_s=padding_s)) if http else None
         self._reviews = reviews
-        self.running: FrigateSource | None = None
+        self.running: NotingSource | None = None
         self._said = 0
 
-    def __enter__(self) -> FrigateWorld:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -110,7 +111,7 @@ class FrigateWorld:
     ) -> None:
         self._closing.close()
 
-    def source(self, **options: object) -> FrigateSource:
+    def source(self, **options: object) -> NotingSource:
         """Return a new source, as after a start of the process."""
         service = None if self.api is None else HttpService(base_url=self.api.url, timeout_s=5.0, tries=1)
         settings: dict[str, object] = {"reviews": self._reviews, "every_s": 60.0, "look_s": 0.02, **options}

@@ -50,3 +50,56 @@ def test_a_quiet_street_is_counted_as_it_was(tmp_path: Path) -> None:
         everything = json.dumps([str(message) for message in trial.kafka.messages])
         assert "Ada" not in everything
         assert "B-XY" not in everything
+
+
+def test_what_is_lost_on_the_way_is_found_in_the_database(tmp_path: Path) -> None:
+    """Protects the counts from floods, lost beginnings and ends, cut links, a dead broker, and a second life."""
+    with FrigateWorld(tmp_path, cameras=STREET, labels=("person", "car")) as world:
+        first = world.clock.minute
+        world.frigate.started -= 600.0
+        traffic = Traffic(
+            world.frigate, lambda *_: 5.0, first * 60.0, alerts=0.1, lost_ends=0.2, parked=0.1, parking_s=600.0
+        )
+
+        def pass_minutes(count: int, heard: bool = True) -> None:
+            for _ in range(count):
+                traffic.advance((world.clock.minute + 1) * 60.0)
+                if heard:
+                    world.heard()
+                world.clock.next_minute()
+
+        with Trial(tmp_path) as trial:
+            trial.run(world.source())
+            world.await_listening()
+            pass_minutes(1)
+            world.frigate.begin("dock", "person", world.clock.now, lost=True)
+            for name in list(world.frigate.things)[:2]:
+                world.frigate.tell(name, 500, at=world.clock.now)
+            pass_minutes(4)
+            world.frigate.link.cut()
+            pass_minutes(2, heard=False)
+            world.frigate.link.mend()
+            world.await_listening()
+            pass_minutes(2)
+            world.broker.kill()
+            pass_minutes(2, heard=False)
+            world.broker.start()
+            world.frigate.link.await_up()
+            world.await_listening()
+            pass_minutes(2)
+            trial.stop()
+        pass_minutes(5, heard=False)
+        with Trial(tmp_path) as again:
+            again.run(world.source())
+            world.await_listening()
+            pass_minutes(9)
+            again.kafka.messages[:0] = trial.kafka.messages
+            settled = range(first, world.clock.minute - 4)  # an end that was lost is missed after three minutes
+            truth = world.truth(settled)
+            counted = {key: value for key, value in truth.items() if not key[1].endswith(".active")}
+            active = {key: value for key, value in truth.items() if key[1].endswith(".active")}
+            assert sum(thing.end is not None for thing in world.frigate.things.values()) > 100
+            assert world.frigate.link.dropped > 20
+            again.until(lambda: not wrong(again, counted))
+            again.until(lambda: all(told(again).get(key, value) == value for key, value in active.items()))
+            assert sum(key in told(again) for key in active) > len(active) / 3
