@@ -40,12 +40,15 @@ class Rates:
     """One subject's rounds."""
 
     per_s: list[float] = field(default_factory=list)
+    per_core_s: list[float] = field(default_factory=list)
+    """By the time that the core really worked: what it can do where senders, or others on this machine, hold it up."""
     busy: list[float] = field(default_factory=list)
     """Share of the core."""
 
     def add(self, count: float, seconds: float, cpu_s: float) -> None:
         """Note a round."""
         self.per_s.append(count / seconds)
+        self.per_core_s.append(count / cpu_s)
         self.busy.append(cpu_s / seconds)
 
 
@@ -145,9 +148,15 @@ def _compared(rates: dict[str, Rates], unit: str) -> dict[str, Any]:
         "readings_per_s": round(statistics.median(ours.per_s)),
         "readings_per_s_without_kafka": round(statistics.median(alone.per_s)),
         f"bare_{unit}": round(statistics.median(bare.per_s)),
-        "ratio": round(statistics.median(o / b for o, b in zip(ours.per_s, bare.per_s, strict=True)), 3),
+        "ratio": _ratio(ours.per_s, bare.per_s),
+        "per_core_s": {kind: round(statistics.median(one.per_core_s)) for kind, one in rates.items()},
+        "ratio_per_core_s": _ratio(ours.per_core_s, bare.per_core_s),
         "core_busy": {kind: round(statistics.median(one.busy), 2) for kind, one in rates.items()},
     }
+
+
+def _ratio(ours: list[float], bare: list[float]) -> float:
+    return round(statistics.median(o / b for o, b in zip(ours, bare, strict=True)), 4)
 
 
 @contextmanager
