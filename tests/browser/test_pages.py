@@ -67,6 +67,8 @@ def places(console: Served) -> dict[str, str]:
         "entities": "/entities",
         "entity": f"/entities?stream={STREAM}&entity=market",
         "long range": f"/entities?stream={STREAM}&entity=harbour&hours=168",
+        "sites": "/sites",
+        "no sites": "/sites?search=nobody",
         "models": "/models",
         "system": "/system",
         "docs": "/docs",

@@ -59,7 +59,7 @@ def paths(console: Served) -> list[str]:
     world = console.world
     incidents = [f"/incidents/{each}" for each in (world.open_id, world.past_id, world.hostile_id)]
     entities = [str(httpx.URL("/entities", params={"stream": STREAM, "entity": e})) for e in (HOSTILE, LONG, "market")]
-    return ["/", "/incidents", "/entities", "/models", "/system", *incidents, *entities]
+    return ["/", "/incidents", "/entities", "/sites", "/models", "/system", *incidents, *entities]
 
 
 def test_no_page_has_what_the_content_policy_forbids(console: Served, client: httpx.Client) -> None:
