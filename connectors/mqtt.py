@@ -11,7 +11,7 @@ from connectors.mqtt_mapping import Bound, MappingRule, TopicMapping
 from connectors.mqtt_messages import Broker, MqttMessage, Publish, Subscription, Taken
 from connectors.mqtt_reading import MOST_PAYLOAD_BYTES, rejected, too_large
 from connectors.mqtt_topics import widest
-from connectors.reading import Reading, Rejected
+from connectors.reading import Quality, Reading, Rejected
 from connectors.source import Outlet
 
 Route = tuple[TopicMapping, list[Bound]]
@@ -29,7 +29,8 @@ class MqttSource:
         broker: where, and as whom.
         rules: how topics and payloads are read.
         qos: asked for; at 1 nothing is lost while we are away that was published at 1.
-        retained: whether messages that the broker kept from before we subscribed are read; they may be old.
+        retained: whether messages that the broker kept from before we subscribed are read; they may be old, and are
+            suspect where they do not say when they were taken.
         most_payload_bytes: larger messages are refused unread.
 
     Raises:
@@ -71,6 +72,13 @@ def _filters_in(cursor: str | None) -> list[str]:
         return msgspec.json.decode(cursor or "", type=_Subscribed).filters
     except msgspec.DecodeError:  # the first start, or another kind of source had this name
         return []
+
+
+def _mark_old(readings: Sequence[Reading], received_us: int) -> None:
+    """Mark readings of a retained message that do not say when they were taken: some time before now."""
+    for reading in readings:
+        if reading.time_us == received_us and reading.quality is Quality.UNKNOWN:
+            reading.quality = Quality.SUSPECT
 
 
 class MappedMessages:
@@ -133,6 +141,8 @@ class MappedMessages:
             refused.append(rejected(message, [outcome]))
             return None
         found, why = route[0].read(message, route[1])
+        if message.retained:
+            _mark_old(found, message.received_us)
         readings += found
         if why:
             refused.append(rejected(message, why))

@@ -163,6 +163,16 @@ def test_retained_messages_are_old_unless_asked_for(server: MosquittoServer, tmp
             assert sorted(reading.value for reading in trial.readings()) == wanted  # type: ignore[type-var]
 
 
+def test_an_old_value_without_a_time_is_suspect(server: MosquittoServer, tmp_path: Path) -> None:
+    """Protects from yesterday's value at today's time: scored, but nothing is learned from it."""
+    with Publisher(server.port) as publisher:
+        publisher.tell([("any/dock/level", b"1.5"), *told(1)], retain=True)
+    with Trial(tmp_path / "life") as trial:
+        trial.run(source(server, RULE, MappingRule(topic="any/{entity}/{channel}"), retained=True))
+        trial.until(lambda: len(trial.readings()) == 2)
+        assert {r.value: r.quality for r in trial.readings()} == {1.5: Quality.SUSPECT, 0.0: Quality.UNKNOWN}
+
+
 def test_a_changed_mapping_leaves_no_subscription_behind(server: MosquittoServer, tmp_path: Path) -> None:
     """Protects from a session that for ever brings what nobody reads any more."""
     other = MappingRule(topic="other/{entity}/{channel}")

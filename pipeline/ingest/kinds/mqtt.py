@@ -85,7 +85,8 @@ class MqttOptions(BrokerOptions):
     """The first that fits a topic counts."""
     qos: Literal[0, 1] = 1
     retained: Literal["skip", "take"] = "skip"
-    """What is done about messages that the broker kept from before we subscribed: they may be old."""
+    """What is done about messages that the broker kept from before we subscribed: they may be old; taken, those
+    without a time of their own are suspect."""
     max_payload: Size = 1 << 20
     """Larger messages are refused."""
 
