@@ -182,13 +182,10 @@ def _timed(count: Callable[[], int], wanted: int) -> tuple[int, float, float]:
 @contextmanager
 def _running(source: ReadingSource, kafka: Kafka) -> Iterator[Callable[[], int]]:
     """Run a source with the whole way behind it; yields what says how many readings Kafka has acknowledged."""
-    from prometheus_client import CollectorRegistry
-
     from connectors.spool import Spool
     from pipeline.ingest.metrics import IngestMetrics
 
-    registry = CollectorRegistry()
-    metrics = IngestMetrics(registry)
+    metrics = IngestMetrics()
     stop, ready = threading.Event(), threading.Event()
     with tempfile.TemporaryDirectory(prefix="vedette-bench-") as folder:
         spool = Spool(Path(folder) / "spool.db", 1 << 28)
@@ -201,7 +198,7 @@ def _running(source: ReadingSource, kafka: Kafka) -> Iterator[Callable[[], int]]
         try:
             if not ready.wait(_PATIENCE_S):
                 raise RuntimeError("the source does not get to work")
-            yield lambda: int(registry.get_sample_value("vedette_ingest_delivered_readings_total") or 0)
+            yield lambda: int(metrics.registry.get_sample_value("vedette_ingest_delivered_readings_total") or 0)
             if spool.readings:
                 raise RuntimeError("readings went to the spool: Kafka did not keep up")
         finally:

@@ -27,7 +27,6 @@ FENCES = {
         "pipeline/health.py",
         "pipeline/ingest/metrics.py",
         "pipeline/ingest/process.py",  # a registry is made where its process begins
-        "pipeline/ingest/trial.py",
     ),
     "sqlalchemy": (
         "connectors/alert_store*.py",

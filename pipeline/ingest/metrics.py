@@ -16,17 +16,17 @@ Metric = TypeVar("Metric", Counter, Gauge, Histogram)
 
 
 class IngestMetrics:
-    """What the ingest process does, as numbers; registered with ``registry``."""
+    """What the ingest process does, as numbers; registered with ``registry``, or one of its own where that is None."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.registry = registry
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = CollectorRegistry() if registry is None else registry
         self._all: list[Any] = []
         self._delivered = self._counter("delivered_readings", "Readings that Kafka has acknowledged.")
         self._messages = self._counter("delivered_messages", "Messages that Kafka has acknowledged.")
         self._delivery = self._kept(
             Histogram(
                 f"{NAMESPACE}_delivery_seconds", "From handing a batch to Kafka until it is acknowledged.",
-                buckets=_DELIVERY_BUCKETS_S, registry=registry,
+                buckets=_DELIVERY_BUCKETS_S, registry=self.registry,
             )
         )  # fmt: skip
         self._kafka = self._gauge("kafka_up", "1 while Kafka takes readings.")

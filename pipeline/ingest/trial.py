@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import Any
 
 import msgspec
-from prometheus_client import CollectorRegistry
 
 from connectors.errors import SinkUnavailable
 from connectors.reading import Quality, Reading
@@ -81,12 +80,12 @@ class Trial:
         """What the source reported of its peer, in order; None: it answers."""
         self.error: BaseException | None = None
         """What ``run`` raised."""
-        self.registry = CollectorRegistry()
         self._stop = threading.Event()
         self._closing = ExitStack()
         self._spool = Spool(path / "spool.db", max_spool)
         self._closing.callback(self._spool.close)
-        metrics = IngestMetrics(self.registry)
+        metrics = IngestMetrics()
+        self.registry = metrics.registry
         self.delivering = Delivering(self.kafka, self._spool, metrics, retry_s=_RETRY_S)
         self.delivering.register("trial")
         self.outlet = SourceOutlet(
