@@ -82,6 +82,7 @@ def _run(ingest: Ingest, status: Status, told: threading.Event, timeout_s: float
     if late:
         log.error("sources did not leave in time; what they had not delivered comes again", sources=late)
     ingest.delivering.close(max(deadline - time.monotonic(), 1.0))
+    signal.alarm(0)  # all is where it belongs: what is left to end may take its time
     if ingest.spool.readings:
         log.info("left readings in the spool; they are delivered at the next start", readings=ingest.spool.readings)
     given_up = [s.name for s in ingest.supervisor.sources if s.condition.state is State.STOPPED]

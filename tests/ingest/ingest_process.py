@@ -42,7 +42,11 @@ class IngestProcess:
         sources: the section of that name, as YAML.
         settings: kafka-python's, as YAML within braces.
         more: other lines of the section ``ingest``.
+        shutdown: the time-out.
+        dead_letters: their topic; None: none.
         environment: variables beside those of the tests.
+        spool: None: one of its own.
+        port: of its HTTP server; None: a free one.
     """
 
     def __init__(
@@ -57,10 +61,12 @@ class IngestProcess:
         shutdown: str = "10s",
         dead_letters: str | None = None,
         environment: Mapping[str, str] | None = None,
+        spool: Path | None = None,
+        port: int | None = None,
     ) -> None:
-        self.port = free_port()
+        self.port = port or free_port()
         self.log = folder / "ingest.log"
-        self.spool = folder / "spool.db"
+        self.spool = spool or folder / "spool.db"
         self._config = folder / "config.yaml"
         self._config.write_text(
             f"""
@@ -144,9 +150,11 @@ ingest:
         except OSError:
             return ""
 
-    def metric(self, name: str, source: str | None = None) -> float:
+    def metric(self, name: str, source: str | None = None, **more: str) -> float:
         """Return a metric, of one source or without labels; 0 while it does not answer."""
-        wanted = f"vedette_ingest_{name}" + ("" if source is None else f'{{source="{source}"}}')
+        said = sorted({**more, **({} if source is None else {"source": source})}.items())
+        labels = ",".join(f'{label}="{value}"' for label, value in said)
+        wanted = f"vedette_ingest_{name}" + (f"{{{labels}}}" if labels else "")
         for line in self.asked("/metrics").splitlines():
             key, _, number = line.rpartition(" ")
             if key == wanted:
