@@ -17,6 +17,7 @@ from connectors.interval_counts import IntervalCounts
 from connectors.json_documents import number_of, parsed
 from connectors.mqtt_connection import MqttConnection
 from connectors.mqtt_messages import Broker, MqttMessage, Subscription
+from connectors.mqtt_subscribed import filters_in
 from connectors.mqtt_topics import widest
 from connectors.payload_times import PayloadTimes
 from connectors.reading import Reason
@@ -60,7 +61,8 @@ class AxisSource:
         """Bring readings until the outlet is stopping; see ``ReadingSource`` and ``MqttConnection.run``."""
         counts = IntervalCounts(self._interval_us, self._alive_us)
         read = partial(read_event, occupancy=self._occupancy)
-        self._connection.run(outlet, CameraMessages(outlet, read, counts))
+        filters = [one.filter for one in self._connection.subscriptions]
+        self._connection.run(outlet, CameraMessages(outlet, read, counts, filters), filters_in(outlet.cursor()))
 
 
 def read_event(message: MqttMessage, occupancy: Collection[str] = ()) -> Reports | Refusal:

@@ -59,6 +59,7 @@ class CameraMessages:
         outlet: whose cursor the counters are kept in.
         read: knows the make's messages.
         counts: of its counters.
+        filters: what is subscribed to; kept in the cursor too.
         now_us: the wall clock.
     """
 
@@ -67,11 +68,13 @@ class CameraMessages:
         outlet: Outlet,
         read: Read,
         counts: IntervalCounts,
+        filters: Sequence[str] = (),
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
         self._outlet = outlet
         self._read = read
         self._counts = counts
+        self._filters = tuple(filters)
         self._now_us = now_us
         self._resumed = False
         self._told: dict[str, tuple[Report, ...]] = {}
@@ -104,12 +107,12 @@ class CameraMessages:
             self._remember(message.topic, outcome.reports)
         for event, count in taking.events.items():
             self._outlet.count(event, count)
-        return Taken(taking.readings, taking.refused, self._counts.cursor())
+        return Taken(taking.readings, taking.refused, self._counts.cursor(self._filters))
 
     def tick(self, connected: bool) -> Taken | None:
         """See ``Consumer``."""
         closed = self._counts.close(self._now_us())
-        return Taken(closed, (), self._counts.cursor()) if closed else None
+        return Taken(closed, (), self._counts.cursor(self._filters)) if closed else None
 
     def _take(self, report: Report, message: MqttMessage, taking: _Taking) -> None:
         if report.once:

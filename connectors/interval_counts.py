@@ -56,6 +56,7 @@ class Counter(msgspec.Struct, array_like=True):
 
 class _State(msgspec.Struct):
     counters: list[tuple[str, str, Counter]]
+    filters: list[str] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,10 +191,10 @@ class IntervalCounts:
 
     # ---- the cursor ----
 
-    def cursor(self) -> str:
-        """Return all that has to survive a restart."""
+    def cursor(self, filters: Sequence[str] = ()) -> str:
+        """Return all that has to survive a restart; beside it the ``filters`` that are subscribed to."""
         counters = [(entity, channel, counter) for (entity, channel), counter in self._counters.items()]
-        return msgspec.json.encode(_State(counters)).decode()
+        return msgspec.json.encode(_State(counters, list(filters))).decode()
 
     def restore(self, cursor: str | None) -> None:
         """Go on where a former life stood; a cursor that is none of ours counts as none."""

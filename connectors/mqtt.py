@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
 from connectors.mqtt_connection import MqttConnection
 from connectors.mqtt_mapping import Bound, MappingRule, TopicMapping
 from connectors.mqtt_messages import Broker, MqttMessage, Publish, Subscription, Taken
 from connectors.mqtt_reading import MOST_PAYLOAD_BYTES, rejected, too_large
+from connectors.mqtt_subscribed import SubscribedCursor, filters_in
 from connectors.mqtt_topics import widest
 from connectors.reading import Quality, Reading, Rejected
 from connectors.source import Outlet
@@ -58,20 +57,7 @@ class MqttSource:
         """Bring readings until the outlet is stopping; see ``ReadingSource`` and ``MqttConnection.run``."""
         filters = [one.filter for one in self._connection.subscriptions]
         consumer = MappedMessages(self._rules, outlet, self._retained, self._most_payload_bytes, filters)
-        self._connection.run(outlet, consumer, _filters_in(outlet.cursor()))
-
-
-class _Subscribed(msgspec.Struct):
-    """The cursor: what the broker's session is subscribed to, so that a changed configuration leaves nothing behind."""
-
-    filters: list[str]
-
-
-def _filters_in(cursor: str | None) -> list[str]:
-    try:
-        return msgspec.json.decode(cursor or "", type=_Subscribed).filters
-    except msgspec.DecodeError:  # the first start, or another kind of source had this name
-        return []
+        self._connection.run(outlet, consumer, filters_in(outlet.cursor()))
 
 
 def _mark_old(readings: Sequence[Reading], received_us: int) -> None:
@@ -92,8 +78,7 @@ class MappedMessages:
         most_payload_bytes: int,
         filters: Sequence[str] = (),
     ) -> None:
-        self._subscribed = msgspec.json.encode(_Subscribed(list(filters))).decode()
-        self._to_tell = False
+        self._subscribed = SubscribedCursor(filters)
         self._mappings = [TopicMapping(rule) for rule in rules]
         self._outlet = outlet
         self._retained = retained
@@ -102,17 +87,14 @@ class MappedMessages:
 
     def connected(self, publish: Publish, resumed: bool) -> None:
         """See ``Consumer``."""
-        self._to_tell = self._outlet.cursor() != self._subscribed
+        self._subscribed.connected(self._outlet)
 
     def disconnected(self) -> None:
         """See ``Consumer``."""
 
     def tick(self, connected: bool) -> Taken | None:
         """See ``Consumer``."""
-        if not self._to_tell:
-            return None
-        self._to_tell = False
-        return Taken((), (), self._subscribed)
+        return self._subscribed.taken()
 
     def read(self, messages: Sequence[MqttMessage]) -> Taken:
         """See ``Consumer``."""

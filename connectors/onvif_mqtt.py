@@ -15,6 +15,7 @@ from connectors.interval_counts import DailyResets, IntervalCounts
 from connectors.json_documents import number_of, parsed
 from connectors.mqtt_connection import MqttConnection
 from connectors.mqtt_messages import Broker, MqttMessage, Subscription
+from connectors.mqtt_subscribed import filters_in
 from connectors.mqtt_topics import widest
 from connectors.reading import Reason
 from connectors.refusal import Refusal, shortened
@@ -69,7 +70,8 @@ class OnvifSource:
     def run(self, outlet: Outlet) -> None:
         """Bring readings until the outlet is stopping; see ``ReadingSource`` and ``MqttConnection.run``."""
         counts = IntervalCounts(self._interval_us, self._alive_us, self._resets)
-        self._connection.run(outlet, CameraMessages(outlet, read_event, counts))
+        filters = [one.filter for one in self._connection.subscriptions]
+        self._connection.run(outlet, CameraMessages(outlet, read_event, counts, filters), filters_in(outlet.cursor()))
 
 
 def read_event(message: MqttMessage) -> Reports | Refusal:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from connectors.mqtt_connection import MqttConnection
 from connectors.mqtt_messages import Broker, MqttMessage, Publish, Subscription, Taken
 from connectors.mqtt_reading import rejected, too_large
+from connectors.mqtt_subscribed import SubscribedCursor, filters_in
 from connectors.reading import Reading, Rejected
 from connectors.source import Outlet, Site
 from connectors.sparkplug_nodes import SparkplugNodes, filters
@@ -33,20 +34,23 @@ class SparkplugSource:
 
     def run(self, outlet: Outlet) -> None:
         """Bring readings until the outlet is stopping; see ``ReadingSource`` and ``MqttConnection.run``."""
-        self._connection.run(outlet, SparkplugMessages(outlet, self._rebirths))
+        subscribed = [one.filter for one in self._connection.subscriptions]
+        self._connection.run(outlet, SparkplugMessages(outlet, self._rebirths, subscribed), filters_in(outlet.cursor()))
 
 
 class SparkplugMessages:
     """A ``Consumer`` of the messages of edge nodes."""
 
-    def __init__(self, outlet: Outlet, rebirths: bool) -> None:
+    def __init__(self, outlet: Outlet, rebirths: bool, subscribed: Sequence[str] = ()) -> None:
         self._outlet = outlet
+        self._subscribed = SubscribedCursor(subscribed)
         self._nodes = SparkplugNodes(rebirths)
         self._publish: Publish | None = None
 
     def connected(self, publish: Publish, resumed: bool) -> None:
         """See ``Consumer``."""
         self._publish = publish
+        self._subscribed.connected(self._outlet)
 
     def disconnected(self) -> None:
         """See ``Consumer``."""
@@ -55,7 +59,7 @@ class SparkplugMessages:
 
     def tick(self, connected: bool) -> Taken | None:
         """See ``Consumer``."""
-        return None
+        return self._subscribed.taken()
 
     def read(self, messages: Sequence[MqttMessage]) -> Taken:
         """See ``Consumer``."""

@@ -16,6 +16,7 @@ from connectors import axis_mqtt, onvif_mqtt
 from connectors.axis_mqtt import AxisSource
 from connectors.camera_messages import Report, Reports
 from connectors.mqtt_messages import Broker, MqttMessage
+from connectors.mqtt_subscribed import filters_in
 from connectors.onvif_mqtt import OnvifSource
 from connectors.reading import Quality, Reason
 from connectors.refusal import Refusal
@@ -331,3 +332,24 @@ def test_axis_on_a_real_broker(server: MosquittoServer, tmp_path: Path) -> None:
             publisher.tell([event(0, 10), event(1, 12), (SCENARIO, b"{"), event(2, 12), event(3, 15)])
         trial.until(lambda: sum(r.value or 0 for r in trial.readings()) == 5 and trial.dead_letters())
         assert {r.entity for r in trial.readings()} == {"ACCC8E000001/Device1Scenario1"}
+
+
+def test_the_cursor_keeps_counters_and_subscriptions(server: MosquittoServer, tmp_path: Path) -> None:
+    """Protects both from each other: counting goes on, and what is no more subscribed to is taken back."""
+    camera = Counting(server)
+    broker = Broker("127.0.0.1", "cameras", server.port)
+    with Trial(tmp_path) as trial:
+        trial.run(OnvifSource(broker, ["Cam7/#", "Cam8/#"]))
+        trial.until(lambda: None in trial.reasons)
+        camera.count([1, 1])
+        trial.until(lambda: filters_in(trial.outlet.cursor()) == ["Cam7/#", "Cam8/#"])
+        trial.until(lambda: trial.count("events", event="counted") == 1)
+    with Trial(tmp_path) as trial:
+        trial.run(OnvifSource(broker, ["Cam7/#"]))
+        trial.until(lambda: None in trial.reasons)
+        with Publisher(server.port) as publisher:
+            publisher.tell([(COUNTER.replace("Cam7", "Cam8"), b"{")])
+        camera.count([1])
+        trial.until(lambda: trial.count("events", event="counted") == 1)
+        assert filters_in(trial.outlet.cursor()) == ["Cam7/#"]
+        assert trial.dead_letters() == []
