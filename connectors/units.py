@@ -45,9 +45,16 @@ UNITS: dict[str, Scale] = {
     "[ppm]": Scale("mixing ratio", 1e-6),
     "[ppb]": Scale("mixing ratio", 1e-9),
     "[pptr]": Scale("mixing ratio", 1e-12),
+    # number concentration, 1/m³
+    "/m3": Scale("number concentration", 1),
+    "/L": Scale("number concentration", 1e3),
+    "/dL": Scale("number concentration", 1e4),
+    "/cm3": Scale("number concentration", 1e6),
     # flow, m³/s
     "m3/s": Scale("flow", 1),
     "m3/h": Scale("flow", 1 / 3600),
+    "m3/d": Scale("flow", 1 / 86_400),
+    "ML/d": Scale("flow", 1e3 / 86_400),
     "L/s": Scale("flow", 1e-3),
     "L/min": Scale("flow", 1e-3 / 60),
     "[ft_i]3/s": Scale("flow", FOOT**3),
@@ -65,7 +72,10 @@ UNITS: dict[str, Scale] = {
     # speed, m/s; also rain rates
     "m/s": Scale("speed", 1),
     "km/h": Scale("speed", 1 / 3.6),
+    "cm/s": Scale("speed", 1e-2),
     "mm/h": Scale("speed", 1e-3 / 3600),
+    "[in_i]/h": Scale("speed", INCH / 3600),
+    "[ft_i]/s": Scale("speed", FOOT),
     "[mi_i]/h": Scale("speed", 5280 * FOOT / 3600),
     "[kn_i]": Scale("speed", 1852 / 3600),
     # temperature, K
@@ -79,9 +89,11 @@ UNITS: dict[str, Scale] = {
     "mbar": Scale("pressure", 100),
     "bar": Scale("pressure", 1e5),
     "mm[Hg]": Scale("pressure", 133.322387415),
+    "[in_i'Hg]": Scale("pressure", 3386.388640341),
     "[psi]": Scale("pressure", 6894.757293168361),
     # electricity
     "S/m": Scale("conductivity", 1),
+    "mS/m": Scale("conductivity", 1e-3),
     "mS/cm": Scale("conductivity", 0.1),
     "uS/cm": Scale("conductivity", 1e-4),
     "V": Scale("voltage", 1),
@@ -91,6 +103,7 @@ UNITS: dict[str, Scale] = {
     "W": Scale("power", 1),
     "kW": Scale("power", 1e3),
     "J": Scale("energy", 1),
+    "W.h": Scale("energy", 3.6e3),
     "kW.h": Scale("energy", 3.6e6),
     "Hz": Scale("frequency", 1),
     # time, s
@@ -113,22 +126,29 @@ _PLAIN = str.maketrans({"µ": "u", "μ": "u", "²": "2", "³": "3", "^": None, "
 """Both Unicode micros, superscripts and carets are one thing written in many ways."""
 
 ALIASES: dict[str, str] = {
-    "°C": "Cel", "℃": "Cel", "degC": "Cel", "celsius": "Cel",
-    "°F": "[degF]", "℉": "[degF]", "degF": "[degF]", "fahrenheit": "[degF]", "kelvin": "K",
+    "°C": "Cel", "℃": "Cel", "degC": "Cel", "deg_C": "Cel", "deg_c": "Cel", "celsius": "Cel", "Celsius": "Cel",
+    "°F": "[degF]", "℉": "[degF]", "degF": "[degF]", "deg_F": "[degF]", "deg_f": "[degF]", "fahrenheit": "[degF]",
+    "Fahrenheit": "[degF]", "kelvin": "K", "hpa": "hPa", "mb": "mbar", "inHg": "[in_i'Hg]",
+    "PPB": "[ppb]", "PPM": "[ppm]", "UG/M3": "ug/m3", "umol/mol": "[ppm]", "nmol/mol": "[ppb]",
+    "particles/cm3": "/cm3", "#/cm3": "/cm3", "1/cm3": "/cm3", "/dl": "/dL", "/l": "/L",
     "ppb": "[ppb]", "ppm": "[ppm]", "ppbv": "[ppb]", "ppmv": "[ppm]", "[ppbv]": "[ppb]",
     "percent": "%", "%RH": "%", "pH": "[pH]",
     "count": "1", "counts": "1", "{count}": "1", "ratio": "1", "unitless": "1", "dimensionless": "1",
     "ft": "[ft_i]", "feet": "[ft_i]", "in": "[in_i]", "inch": "[in_i]",
     "ft3/s": "[ft_i]3/s", "cfs": "[ft_i]3/s", "[cft_i]/s": "[ft_i]3/s", "gpm": "[gal_us]/min",
-    "cumec": "m3/s", "m3s-1": "m3/s", "m3.s-1": "m3/s", "l": "L", "l/s": "L/s", "l/min": "L/min",
+    "ft/s": "[ft_i]/s", "ft/sec": "[ft_i]/s", "in/h": "[in_i]/h", "Ml/d": "ML/d", "Ml/day": "ML/d", "ML/day": "ML/d",
+    "uS/cm@25C": "uS/cm", "m3_s": "m3/s", "l_s": "L/s", "cumec": "m3/s", "m3s-1": "m3/s", "m3.s-1": "m3/s",
+    "l": "L", "l/s": "L/s", "l/min": "L/min",
     "mg/l": "mg/L", "ug/l": "ug/L", "g/l": "g/L", "ugm-3": "ug/m3", "ug.m-3": "ug/m3", "mcg/m3": "ug/m3",
-    "mph": "[mi_i]/h", "kn": "[kn_i]", "kt": "[kn_i]", "kph": "km/h", "kmh": "km/h", "m.s-1": "m/s",
-    "mmHg": "mm[Hg]", "psi": "[psi]", "kWh": "kW.h", "sec": "s", "hr": "h", "lux": "lx",
+    "mph": "[mi_i]/h", "kn": "[kn_i]", "kt": "[kn_i]", "kts": "[kn_i]", "Knots": "[kn_i]", "knots": "[kn_i]",
+    "kph": "km/h", "kmh": "km/h", "m.s-1": "m/s",
+    "mmHg": "mm[Hg]", "psi": "[psi]", "Wh": "W.h", "kWh": "kW.h", "sec": "s", "hr": "h", "lux": "lx",
     "°": "deg", "degree": "deg", "degrees": "deg", "dBSPL": "dB[SPL]",
 }  # fmt: skip
 """Other spellings, after superscripts and micros are made plain. ``[cft_i]/s`` is what its writer meant, not UCUM.
 
-Left out because they mean two things: ``C`` (coulomb), ``ph`` (phot), ``ppt`` (thousand or trillion), ``dBA``.
+Left out because they mean two things: ``C`` (coulomb), ``ph`` (phot), ``ppt`` (thousand or trillion), ``dBA``, ``ms-1``
+(per millisecond, or metres per second with its space lost), ``FNU`` and ``NTU`` (no scale leads from one to the other).
 """
 
 
