@@ -19,6 +19,8 @@ from connectors.timestamps import to_text
 
 _MOST_TOLD = 100
 """Refusals in one answer."""
+_SOUND_CLOCK_US = 1_735_689_600_000_000
+"""2025: a wall clock before this was never set, and nothing is held against it."""
 _STOPPING_S = 5.0
 _TROUBLE_S = 5.0
 
@@ -93,8 +95,9 @@ class Taking:
                 one.set_exception(Trouble(503, "the process stops; send this again", _STOPPING_S))
 
     def _refuse_what_lies_ahead(self, piece: Pushed) -> None:
-        latest_us = self.now_us() + self._max_ahead_us
-        if max((reading.time_us for reading in piece.readings), default=0) <= latest_us:
+        now_us = self.now_us()
+        latest_us = now_us + self._max_ahead_us
+        if now_us < _SOUND_CLOCK_US or max((reading.time_us for reading in piece.readings), default=0) <= latest_us:
             return
         ahead = [reading for reading in piece.readings if reading.time_us > latest_us]
         piece.readings = [reading for reading in piece.readings if reading.time_us <= latest_us]

@@ -156,6 +156,12 @@ def test_a_clock_that_is_ahead_is_told_to_its_sender(trial: Trial, client: httpx
     assert [r.entity for r in trial.readings()] == ["a"]
 
 
+def test_a_clock_of_ours_that_was_never_set_refuses_nothing(trial: Trial, client: httpx.Client) -> None:
+    """Protects a machine that boots in 1970: its senders' readings are not from the future."""
+    url = listening(trial, HttpPush(now_us=lambda: 1_000_000))
+    assert lines(client, url).status_code == 204
+
+
 def test_senders_are_told_to_wait_while_there_is_no_room(tmp_path: Path, client: httpx.Client) -> None:
     """Protects every reading while Kafka is away and the spool full: 429, and taken when sent again."""
     with Trial(tmp_path, max_spool=2_000) as trial:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -108,6 +109,7 @@ def test_a_real_prometheus_and_we_count_alike(tmp_path: Path, counting: str) -> 
             sent = told(server, "samples_total") - told(server, "samples_retried_total")
             assert told(server, "samples_failed_total") == told(server, "samples_dropped_total") == 0
         ours = trial.count("readings") + trial.count("events", event="ignored")
+        sys.stdout.write(f"Prometheus sent {sent:.0f} samples; we took {ours:.0f}\n")
         assert ours == sent
         assert trial.count("corrections") == 0
         trial.until(lambda: len(trial.readings()) == trial.count("readings"))
