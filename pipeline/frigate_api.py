@@ -26,8 +26,8 @@ class FrigateApi:
     def __init__(self, frigate: SimulatedFrigate, port: int = 0, padding_s: float = 0.0) -> None:
         self._frigate = frigate
         self._padding_s = padding_s
-        self.away = False
-        """While set, everything is answered 503."""
+        self.status: int | None = None
+        """While set, everything is answered with it."""
         self.asked: list[str] = []
         """Paths and queries that came, in order."""
         self._server = ThreadingHTTPServer(("127.0.0.1", port), _answering(self))
@@ -59,8 +59,8 @@ class FrigateApi:
         self.asked.append(target)
         split = urlsplit(target)
         query = dict(parse_qsl(split.query))
-        if self.away:
-            return 503, {"success": False}
+        if self.status is not None:
+            return self.status, {"success": False}
         with self._frigate.turn:
             if split.path == "/api/events":
                 return 200, self._events(query)

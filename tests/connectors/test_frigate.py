@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from connectors.errors import SourceRefused
+from connectors.frigate_objects import end_of
 from connectors.reading import Quality
 from pipeline.frigate_traffic import Traffic
 from pipeline.ingest.trial import Trial
-from tests.connectors.frigate_peer import FrigateWorld, Truth, final
+from tests.connectors.frigate_peer import FrigateWorld, Truth, final, until
 
 STREET = {"street": ["crossing", "kerb"], "dock": ["gate"]}
 
@@ -103,3 +105,122 @@ def test_what_is_lost_on_the_way_is_found_in_the_database(tmp_path: Path) -> Non
             again.until(lambda: not wrong(again, counted))
             again.until(lambda: all(told(again).get(key, value) == value for key, value in active.items()))
             assert sum(key in told(again) for key in active) > len(active) / 3
+
+
+def test_nothing_is_zero_only_while_somebody_watched(tmp_path: Path) -> None:
+    """Protects from false quiet: Frigate offline, a camera without a picture, or its detection off is missing."""
+    with FrigateWorld(tmp_path, http=False, cameras={"dock": [], "street": []}) as world, Trial(tmp_path) as trial:
+        trial.run(world.source(cameras=("dock", "street"), labels=("person",)))
+        world.await_listening()
+        world.minute()
+        first = world.clock.minute
+        world.minute()  # 0: quiet
+        world.frigate.camera_status("dock", False)
+        world.minute()  # 1: the dock goes dark
+        world.frigate.camera_status("dock", True)
+        world.minute()  # 2: it comes back
+        world.frigate.say("dock/detect/state", b"OFF")
+        world.minute()  # 3: it looks, and sees nothing
+        world.frigate.say("dock/detect/state", b"ON")
+        world.minute()  # 4
+        world.minute()  # 5: quiet
+        world.heard()
+        world.frigate.link.cut()
+        until(lambda: not world.listens(), "the will is heard")
+        world.clock.next_minute()  # 6: offline
+        world.frigate.link.mend()
+        world.await_listening()
+        world.minute()  # 7: online again, in the middle of it
+        world.frigate.begin("dock", "person", world.clock.now)
+        world.minute()  # 8
+        trial.until(lambda: ("dock", "person", end_of(first + 8)) in final(trial))
+        found = final(trial)
+
+        def counts(camera: str, channel: str) -> list[float | None]:
+            return [found[camera, channel, end_of(first + minute)].value for minute in range(9)]
+
+        assert counts("dock", "person") == [0, None, None, None, None, 0, None, None, 1]
+        assert counts("street", "person") == [0, 0, 0, 0, 0, 0, None, None, 0]
+        assert counts("street", "person.active") == [0, 0, 0, 0, 0, 0, None, None, 0]
+        assert counts("dock", "review.alert") == [0, None, None, None, None, 0, None, None, 0]
+        missing = [one for one in found.values() if one.value is None]
+        assert all(one.quality is Quality.MISSING for one in missing)
+
+
+def test_without_a_database_lost_ends_are_closed_by_age(tmp_path: Path) -> None:
+    """Protects from objects that never go: silent for three minutes, one is gone since it was last seen."""
+    with FrigateWorld(tmp_path, http=False, cameras={"dock": []}, labels=("car",)) as world, Trial(tmp_path) as trial:
+        trial.run(world.source(cameras=("dock",), labels=("car",)))
+        world.await_listening()
+        world.minute()
+        first, began = world.clock.minute, world.clock.now
+        lost = world.frigate.begin("dock", "car")
+        parked = world.frigate.begin("dock", "car")
+        world.frigate.move(parked, active=False, at=world.clock.now + 5.0)
+        world.frigate.tell(lost, at=began + 20.0)
+        world.frigate.end(lost, at=began + 25.0, lost=True)
+        for _ in range(6):
+            world.frigate.tell(parked, 50)
+            world.minute()
+        trial.until(lambda: ("dock", "car.dwell", end_of(first)) in final(trial))
+        dwell = final(trial)["dock", "car.dwell", end_of(first)]
+        assert (dwell.value, dwell.quality) == (20.0, Quality.ESTIMATED)
+        trial.until(lambda: final(trial)["dock", "car.active", end_of(first + 2)].value == 0.0)
+        found = final(trial)
+        assert [found["dock", "car", end_of(first + minute)].value for minute in range(4)] == [2, 0, 0, 0]
+        assert world.running is not None
+        assert world.running.watch is not None
+        assert list(world.running.watch.ledger.open) == [parked]
+
+
+def test_a_day_at_a_busy_place_is_caught_up_page_by_page(tmp_path: Path) -> None:
+    """Protects a late start: all of a night's objects are counted, though rows are wider than their objects."""
+    with FrigateWorld(tmp_path, cameras={"dock": ["gate"]}, padding_s=5.0, reviews=False) as world:
+        began = world.clock.now
+        world.frigate.started = began - 10 * 3600.0
+        for number in range(2400):
+            name = world.frigate.begin("dock", "person", began - 9 * 3600.0 + number * 12.0, lost=True)
+            world.frigate.end(name, began - 9 * 3600.0 + number * 12.0 + 9.0, lost=True)
+        with Trial(tmp_path) as trial:
+            trial.run(world.source(history_s=10 * 3600.0))
+            truth = world.truth(range(world.clock.minute - 590, world.clock.minute - 1))
+            counted = {key: value for key, value in truth.items() if key[1] in ("person", "person.dwell")}
+            trial.until(lambda: trial.count("events", event="polls") >= 10)  # an hour each
+            trial.until(lambda: not wrong(trial, counted))
+            assert sum(one.value or 0.0 for one in final(trial).values() if one.channel == "person") == 2400
+            assert world.api is not None
+            assert not [
+                asked for asked in world.api.asked if "/events" in asked and "include_thumbnails=0" not in asked
+            ]
+            assert trial.count("corrections") == 0
+
+
+def test_a_frigate_that_refuses_us_is_given_up(tmp_path: Path) -> None:
+    """Protects from asking for ever with a wrong token."""
+    with FrigateWorld(tmp_path) as world, Trial(tmp_path) as trial:
+        assert world.api is not None
+        world.api.status = 401
+        trial.run(world.source())
+        with pytest.raises(SourceRefused, match="401"):
+            trial.until(lambda: False, 5.0)
+
+
+def test_without_an_answer_minutes_are_told_as_they_pass(tmp_path: Path) -> None:
+    """Protects the present from a database that does not answer; what it knew is told when it does."""
+    with FrigateWorld(tmp_path, cameras={"dock": []}) as world, Trial(tmp_path) as trial:
+        assert world.api is not None
+        world.api.status = 503
+        trial.run(world.source(labels=("person",), cameras=("dock",)))
+        world.await_listening()
+        trial.until(lambda: trial.count("events", event="failed_polls"))
+        world.frigate.begin("dock", "person", lost=True)
+        world.minute()
+        first = world.clock.minute
+        world.frigate.begin("dock", "person")
+        world.minute()
+        trial.until(lambda: told(trial).get(("dock", "person", end_of(first))) == 1.0)
+        assert ("dock", "person", end_of(first - 1)) not in told(trial)
+        assert [one for one in trial.reasons if one is not None and "cannot be fetched" in one]
+        world.api.status = None
+        trial.until(lambda: told(trial).get(("dock", "person", end_of(first - 1))) == 1.0)
+        assert trial.reasons[-1] is None

@@ -54,14 +54,14 @@ class FrigatePeer(FrigateWorld):
         """Let broker and database vanish."""
         self._away = True
         if self.api is not None:
-            self.api.away = True
+            self.api.status = 503
         self.broker.kill()
 
     def come_back(self) -> None:
         """Let them return, and Frigate find its broker."""
         self.broker.start()
         if self.api is not None:
-            self.api.away = False
+            self.api.status = None
         self.frigate.link.await_up()
         self._away = False
 
