@@ -113,6 +113,7 @@ def _add_run(commands: Commands) -> None:
 def _add_ingest(commands: Commands) -> None:
     command = _command(commands, "ingest", _ingest, "bring readings from outside onto Kafka until told to stop")
     command.add_argument("--config", required=True, metavar="FILE", help="the YAML file that says everything")
+    command.add_argument("--clock", metavar="FILE", help="of a replay: what it says is the time, not the wall clock")
 
 
 def _add_check(commands: Commands) -> None:
@@ -126,7 +127,8 @@ def _add_demo(commands: Commands) -> None:
     command = _command(commands, "demo", _demo, "show the whole of it, with a broker of its own, in minutes")
     command.add_argument("--out", default="out/demo", metavar="DIR", help="where its files go (default: %(default)s)")
     command.add_argument("--seed", type=_whole, default=0, help="of everything random (default: %(default)s)")
-    command.add_argument("--days", type=_positive, default=45, help="simulated days (default: %(default)s)")
+    command.add_argument("--days", type=_positive, default=None, help="simulated days (default: 45; of a city 10)")
+    command.add_argument("--site", choices=("city",), help="stations that speak their own protocols, by way of ingest")
 
 
 def _add_train(commands: Commands) -> None:
@@ -274,7 +276,14 @@ def _ingest(args: argparse.Namespace) -> int:
     def run(config: Config) -> int:
         from pipeline.ingest.process import run_ingest
 
-        return run_ingest(config)
+        if args.clock is None:
+            return run_ingest(config)
+        from pathlib import Path
+
+        from pipeline.ingest.told_clock import ToldClock
+
+        with ToldClock(Path(args.clock)) as clock:
+            return run_ingest(config, clock.now_us)
 
     return _configured(args.config, run)
 
@@ -307,8 +316,13 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _demo(args: argparse.Namespace) -> int:
+    if args.site == "city":
+        from pipeline import city_demo
+
+        return city_demo.main(args)
     from pipeline import demo
 
+    args.days = 45 if args.days is None else args.days
     return demo.main(args)
 
 

@@ -161,7 +161,7 @@ def run(
         daemon.finish()
         daemon.shut_down()
     truths = [fault for s in streams for fault in s.truths]
-    reckoning = reckon(_raised(recorder), truths)
+    reckoning = reckon(raised_in(recorder), truths)
     return daemon, Result(reckoning, time.monotonic() - started, feeder.readings)
 
 
@@ -225,7 +225,7 @@ def _done(daemon: Daemon, feeder: Feeder) -> bool:
     return not feeder.is_alive() and sum(daemon.handled.values()) >= feeder.records
 
 
-def _raised(recorder: Recorder) -> list[Raised]:
+def raised_in(recorder: Recorder) -> list[Raised]:
     """Return the incidents of a run as far as the reckoning needs them."""
     messages: dict[str, list[dict[str, Any]]] = {}
     for message in recorder.messages:

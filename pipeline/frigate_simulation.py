@@ -96,6 +96,8 @@ class SimulatedFrigate:
         self.turn = threading.RLock()
         self._random = random.Random(seed)
         self._counts: Counter[tuple[str, str]] = Counter()
+        self._here: dict[tuple[str, str], dict[str, Thing]] = {}
+        """By camera and label, those that have not gone."""
         self.link = FrigateLink(host, port, prefix, self._greet)
 
     def __enter__(self) -> SimulatedFrigate:
@@ -116,6 +118,7 @@ class SimulatedFrigate:
             thing = Thing(f"{start:.6f}-{self._suffix()}", camera, label, start, stored=stored)
             thing.states.append((start, True, ()))
             self.things[thing.id] = thing
+            self._here.setdefault((camera, label), {})[thing.id] = thing
             self._tell("new", thing, start, lost=lost)
             self._tell_counts(camera, label, lost)
             return thing.id
@@ -142,6 +145,7 @@ class SimulatedFrigate:
         with self.turn:
             thing = self.things[name]
             thing.end = round(self.now() if at is None else at, 6)
+            self._here[thing.camera, thing.label].pop(name, None)
             self._tell("end", thing, thing.end, lost=lost)
             self._tell_counts(thing.camera, thing.label, lost)
 
@@ -177,6 +181,15 @@ class SimulatedFrigate:
     def say(self, topic: str, payload: bytes) -> None:
         """Send anything."""
         self.link.send(topic, payload)
+
+    def forget(self, before: float) -> None:
+        """Let go of what ended before a moment, as the real one does after some days; of objects the oldest first."""
+        with self.turn:
+            while self.things:
+                oldest = next(iter(self.things.values()))
+                if oldest.end is None or oldest.end >= before:
+                    return
+                del self.things[oldest.id]
 
     # ---- the truth ----
 
@@ -239,7 +252,7 @@ class SimulatedFrigate:
 
     def _tell_counts(self, camera: str, label: str, lost: bool) -> None:
         """Say how many there are, if that has changed."""
-        here = [one for one in self.things.values() if one.camera == camera and one.label == label and one.end is None]
+        here = self._here.get((camera, label), {}).values()
         for topic, n in ((label, len(here)), (f"{label}/active", sum(one.active for one in here))):
             if self._counts[camera, topic] != n and not lost:
                 self._counts[camera, topic] = n
