@@ -89,6 +89,7 @@ class Delivering:
         self._delivered_from_spool: list[Parcel] = []
         """Kafka has them, and the spool too: it could not be written. They are not sent again for that."""
         self._failing: ConnectorError | None = None
+        self._taking_from_s = -math.inf
         self._cursors_lock = threading.Lock()
         self._cursors: dict[str, str | None] = {}
         self._thread = threading.Thread(target=self._run, name="vedette-delivering", daemon=True)
@@ -119,8 +120,8 @@ class Delivering:
         with self._turn:
             if self._closing:
                 raise Stopping
-            if self._failing is not None:  # what comes later must not be durable before what is just failing
-                raise SpoolFull(str(self._failing), self._retry_s)
+            if self._failing is not None or self._monotonic() < self._taking_from_s:
+                raise SpoolFull("what was offered before could not be made durable", self._retry_s)
             if self._queued_bytes and self._queued_bytes + size > _QUEUED_BYTES:
                 raise SpoolFull("more readings wait to be delivered than memory may hold", self._retry_s)
             if len(self._spool) and self._spool.bytes + self._queued_bytes + size > self._spool.max_bytes:
@@ -282,7 +283,7 @@ class Delivering:
         """Tell all who wait, those behind in the queue too: what comes later must not be durable before.
 
         Until all have been told nothing new is taken, or a reading that is sent again just now would pass for the
-        repeat of one that is lost.
+        repeat of one that is lost; nor for a moment after, in which sources notice, and offer in order again.
         """
         with self._turn:
             behind, self._queue = list(self._queue), deque()
@@ -293,6 +294,7 @@ class Delivering:
                 if not done.done():
                     done.set_exception(error)
         finally:
+            self._taking_from_s = self._monotonic() + self._retry_s
             self._failing = None
 
     def _go_away(self, error: ConnectorError) -> None:
