@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from functools import lru_cache
 from typing import Protocol
 
 import structlog
@@ -58,14 +58,23 @@ def as_delivered(
         name = rename.get(channel, channel)
         return None if only and name not in only else name
 
-    def renamed(site: Site) -> Site:
-        channels = {
-            name: canonical(unit) or unit for channel, unit in site.channels.items() if (name := named(channel))
-        }
-        limits = {name: pair for channel, pair in site.limits.items() if (name := named(channel))}
-        return replace(site, entity=prefix + site.entity, channels=channels, limits=limits)
+    return [
+        Site(
+            prefix + site.entity,
+            site.name,
+            site.latitude,
+            site.longitude,
+            {name: _unit(unit) for channel, unit in site.channels.items() if (name := named(channel))},
+            {name: pair for channel, pair in site.limits.items() if (name := named(channel))},
+            site.attributes,
+        )
+        for site in sites
+    ]
 
-    return [renamed(site) for site in sites]
+
+@lru_cache(maxsize=1_000)
+def _unit(written: str) -> str:
+    return canonical(written) or written
 
 
 class SiteKeeper:
@@ -107,12 +116,15 @@ class SiteKeeper:
 
     def describe(self, source: str, sites: Sequence[Site]) -> None:
         """Take what ``source`` tells of places, named as their readings are delivered."""
-        told = [site for given in sites if (site := bounded(given)) is not None]
-        digests = [_digest(source, site) for site in told]
+        digests = [_digest(source, site) for site in sites]
         with self._lock:
-            for site, digest in zip(told, digests, strict=True):
-                if self._known.get(site.entity) != digest:
-                    self._take(source, site, digest)
+            news = [
+                (site, digest)
+                for site, digest in zip(sites, digests, strict=True)
+                if self._known.get(site.entity) != digest
+            ]
+            for site, digest in news:
+                self._take(source, site, digest)
             if self._pending:
                 self._wake.set()
                 self._start()
@@ -132,8 +144,11 @@ class SiteKeeper:
             self._thread = threading.Thread(target=self._run, name="vedette-sites", daemon=True)
             self._thread.start()
 
-    def _take(self, source: str, site: Site, digest: int) -> None:
+    def _take(self, source: str, given: Site, digest: int) -> None:
         """Have a place wait for the thread; ``_lock`` is held."""
+        site = bounded(given)
+        if site is None:
+            return
         if site.entity not in self._pending and len(self._pending) >= self._most_pending:
             self._left_out += 1
             return
@@ -202,5 +217,4 @@ class SiteKeeper:
 
 def _digest(source: str, site: Site) -> int:
     parts = (site.channels, site.limits, site.attributes)
-    about = tuple(frozenset(part.items()) for part in parts)
-    return hash((source, site.name, site.latitude, site.longitude, about))
+    return hash((source, site.name, site.latitude, site.longitude, *(tuple(part.items()) for part in parts)))

@@ -78,7 +78,7 @@ def test_a_time_that_was_twice(zone: str, wall: str, earlier: str, later: str) -
 def test_a_time_that_never_was() -> None:
     """Protects the half hour that Lord Howe skips in spring, whatever rule is chosen for the other."""
     for rule in ("refuse", "earlier", "later"):
-        outcome = RecordTimes(zone="Australia/Lord_Howe", clock_change=rule).read("2026-10-04 02:15")  # type: ignore[arg-type]
+        outcome = RecordTimes(zone="Australia/Lord_Howe", clock_change=rule).read("2026-10-04 02:15")
         assert isinstance(outcome, Refusal)
         assert "never was" in outcome.detail
     assert isinstance(PayloadTimes(zone="Australia/Lord_Howe").read("2026-10-04 02:15"), Refusal)
