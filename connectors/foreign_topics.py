@@ -33,7 +33,7 @@ _LEAVE_S = 1.5
 """Told to stop it waits so long for what it handed over, so that this does not come again."""
 _AGAIN_S = 1.0
 """What could not be made durable is read again after so long."""
-_PATIENT = Patience(connect_s=3.0, commit_s=3.0, quiet_s=5.0, close_s=1.0)
+_PATIENT = Patience(connect_s=6.0, commit_s=3.0, quiet_s=5.0, close_s=1.0)
 
 
 class _Pending(NamedTuple):

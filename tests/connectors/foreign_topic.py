@@ -29,7 +29,8 @@ class Topic:
         self.given = 0
         self._servers = servers
         self._settings = settings
-        self._producer = Producer({"bootstrap.servers": servers})
+        # without idempotence the first record of a new topic may be retried behind its followers
+        self._producer = Producer({"bootstrap.servers": servers, "enable.idempotence": True})
 
     def put(self, value: bytes | None) -> None:
         """Write one record."""
