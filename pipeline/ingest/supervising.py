@@ -117,7 +117,7 @@ class Supervised:
             log.warning("a source's peer is away; it will be tried again", source=self.name, error=str(error))
             self._failed(str(error))
             return True
-        except Exception as error:
+        except BaseException as error:  # SystemExit and CancelledError too: they would end this thread without a word
             log.exception("a source failed; it will be started again", source=self.name)
             self._failed(f"a defect of ours: {type(error).__name__}: {error}")
             return True
@@ -131,6 +131,8 @@ class Supervised:
 
     def _reported(self, reason: str | None) -> None:
         """Take what the source says of its peer; said once for each change."""
+        if self.condition.state in (State.STOPPED, State.ENDED):
+            return  # a thread of the source that is late
         now = Condition(State.WORKING) if reason is None else Condition(State.FAILING, reason)
         if now.state is not self.condition.state:
             if reason is not None:

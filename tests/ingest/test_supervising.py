@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from typing import cast
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from connectors.errors import ConnectorError, SourceRefused, SourceUnavailable
@@ -19,7 +21,7 @@ from tests.kafka_broker import until
 class Failing:
     """Raises what it is told to, then works until it is stopped."""
 
-    def __init__(self, *errors: Exception) -> None:
+    def __init__(self, *errors: BaseException) -> None:
         self.errors = list(errors)
         self.runs = 0
 
@@ -37,6 +39,7 @@ class Told:
 
     def __init__(self, report: Callable[[str | None], None], stop: threading.Event) -> None:
         self.working = lambda: report(None)
+        self.failing = report
         self.wait = stop.wait
 
 
@@ -64,6 +67,36 @@ def test_one_failing_source_never_stops_another() -> None:
     assert supervisor.running()
     assert supervisor.stop(5.0) == []
     assert [p.condition.state for p in parts] == [State.ENDED, State.ENDED, State.ENDED, State.STOPPED]
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), asyncio.CancelledError()], ids=lambda error: type(error).__name__)
+def test_a_source_that_would_end_its_thread_is_started_again(error: BaseException) -> None:
+    """Protects from a source that is gone without a word: a library that exits, a task that was cancelled."""
+    stop = threading.Event()
+    source = Failing(error)
+    one = supervised(stop, "exiting", source)
+    one.start()
+    until(lambda: one.condition.state is State.WORKING)
+    assert source.runs == 2
+    stop.set()
+    assert one.join(5.0)
+
+
+def test_what_a_late_thread_says_changes_nothing() -> None:
+    """Protects the word "stopped", for which a person has to look."""
+    stop = threading.Event()
+    said: list[Callable[[str], None]] = []
+
+    class Refused(Failing):
+        def run(self, outlet: Outlet) -> None:
+            said.append(outlet.failing)
+            raise SourceRefused("401: no key")
+
+    one = supervised(stop, "late", Refused())
+    one.start()
+    assert one.join(5.0)
+    said[0]("still waiting")
+    assert one.condition.state is State.STOPPED
 
 
 def test_who_does_not_leave_is_named() -> None:
