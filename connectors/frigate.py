@@ -70,7 +70,7 @@ class FrigateSource:
     ) -> None:
         if not prefix.strip("/") or set(prefix) & set("+#"):
             raise Misconfigured(f"frigate: prefix {prefix!r} is no topic; it is mqtt.topic_prefix of Frigate's config")
-        self._manner = Manner(
+        self.manner = Manner(
             prefix=prefix.strip("/"),
             cameras=tuple(cameras),
             labels=tuple(labels),
@@ -82,19 +82,19 @@ class FrigateSource:
             history_us=round(min(history_s, reach_s) * 1e6),
             reach_us=round(reach_s * 1e6),
         )
-        self._service = service
+        self.service = service
         self._now_us = now_us
         self._look_s = look_s
-        self._connection = MqttConnection(broker, subscriptions(self._manner.prefix, reviews), now_us=now_us)
+        self._connection = MqttConnection(broker, subscriptions(self.manner.prefix, reviews), now_us=now_us)
         self.watch: FrigateWatch | None = None
         """What is known, while it runs."""
 
     def run(self, outlet: Outlet) -> None:
         """Bring readings until the outlet is stopping; see ``ReadingSource`` and ``MqttConnection.run``."""
         parts = OutletParts(outlet)
-        watch = self.watch = self.watch_type(self._manner, outlet.cursor(), outlet.count, self._now_us)
+        watch = self.watch = self.watch_type(self.manner, outlet.cursor(), outlet.count, self._now_us)
         listening = _Listening(self._connection, parts.part("mqtt"), watch)
-        asking = None if self._service is None else Asking(self._service, parts.part("http"), self._manner)
+        asking = None if self.service is None else Asking(self.service, parts.part("http"), self.manner)
         threads = [one for one in (listening, asking) if one is not None]
         for thread in threads:
             thread.start()

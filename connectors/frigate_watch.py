@@ -280,7 +280,7 @@ class FrigateWatch:
         before = min(self.settled, self.closed) if self.manner.asks else self.closed
         before = max(before - _KEPT_MINUTES, minute_of(now_us - self.manner.reach_us) - _KEPT_MINUTES)
         self.ledger.prune(before)
-        self._minutes.prune(before)
+        self._minutes.prune(self.closed - _KEPT_MINUTES)
         for minute in [minute for minute in self._whole if minute < before]:
             del self._whole[minute]
         for what, refused in (("objects_refused", self.ledger), ("series_refused", self.scene)):

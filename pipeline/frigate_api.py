@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -30,8 +31,7 @@ class FrigateApi:
         """While set, everything is answered with it."""
         self.asked: list[str] = []
         """Paths and queries that came, in order."""
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), _answering(self))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", port), _answering(self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="peer-api", daemon=True)
         self._thread.start()
 
@@ -145,6 +145,15 @@ class FrigateApi:
                 for camera, zones in frigate.cameras.items()
             }
         }
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Tell of what goes wrong, but not of clients that vanish."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 def _names(query: Query, what: str) -> set[str] | None:
