@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from pipeline.ingest.kinds.kafka import KIND, KafkaOptions
 from tests.kafka_broker import fresh
 
 PARTITION = 1
-"""All records lie there."""
+"""Where records lie unless it is said otherwise."""
 
 
 class Topic:
@@ -37,11 +37,12 @@ class Topic:
         self._producer.produce(self.name, value, b"S7", partition=PARTITION)
         self._producer.flush(10.0)
 
-    def give(self, count: int) -> None:
+    def give(self, count: int, partitions: Sequence[int] = (PARTITION,)) -> None:
         """Write canonical readings of station S7 whose values go on counting from 1."""
         for _ in range(count):
             self.given += 1
-            self._producer.produce(self.name, document(self.given), b"S7", partition=PARTITION)
+            partition = partitions[self.given % len(partitions)]
+            self._producer.produce(self.name, document(self.given), b"S7", partition=partition)
         self._producer.flush(10.0)
 
     def committed(self) -> int:

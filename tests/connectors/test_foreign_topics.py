@@ -50,6 +50,25 @@ def test_what_is_durable_is_committed_and_nothing_else(real_kafka: LocalKafka, t
         assert topic.committed() == 35, "told to stop it commits what is durable"
 
 
+@pytest.mark.kafka
+def test_partitions_move_between_two_and_nothing_is_lost(real_kafka: LocalKafka, tmp_path: Path) -> None:
+    """Protects replicas: a second member takes a part, and gives it back when it leaves."""
+    topic = real_topic(real_kafka)
+    with Trial(tmp_path / "one") as one:
+        one.run(topic.source())
+        topic.give(20)
+        one.until(lambda: values(one) == list(range(1, 21)))
+        with Trial(tmp_path / "two") as two:
+            two.run(topic.source())
+            two.until(lambda: None in two.reasons)
+            topic.give(20, partitions=(0, 1))
+            two.until(lambda: {*values(one), *values(two)} == set(range(1, 41)))
+            assert values(two), "the second member had a partition"
+            two.stop()
+        topic.give(20, partitions=(0, 1))
+        one.until(lambda: {*values(one), *values(two)} == set(range(1, 61)))
+
+
 def test_what_could_not_be_made_durable_is_read_again_in_order(topic: Topic, tmp_path: Path) -> None:
     """Protects order and completeness when the spool fails for a while under a running source."""
     with Trial(tmp_path) as trial:
