@@ -85,11 +85,11 @@ class Subscription:
 class Tls:
     """How the broker is known, and how we are. Files are PEM, read at each connection, so they may be exchanged."""
 
-    ca: Path | None = None
+    ca_file: Path | None = None
     """Authorities that the broker's certificate is checked against; none: the system's."""
-    certificate: Path | None = None
+    cert_file: Path | None = None
     """Ours, with its chain; none: we have none to show."""
-    key: Path | None = None
+    key_file: Path | None = None
     """Its key; none: it is in the same file."""
     key_password: str | None = field(default=None, repr=False)
     check_name: bool = True

@@ -153,7 +153,7 @@ def open_socket(host: str, port: int, tls: Tls | None, stopping: Callable[[], bo
     except ssl.SSLCertVerificationError as error:
         sock.close()
         raise SourceUnavailable(
-            f"{address}: its certificate is not trusted: {error.verify_message}; tls.ca names who else is"
+            f"{address}: its certificate is not trusted: {error.verify_message}; tls.ca_file names who else is"
         ) from error
     except OSError as error:  # SSLError is one too
         sock.close()
@@ -171,7 +171,7 @@ def refused_certificate(error: OSError | None, address: str) -> SourceRefused | 
     if isinstance(error, ssl.SSLError) and "ALERT" in reason and reason.endswith(_CLIENT_CERTIFICATE):
         told = reason.rpartition("ALERT_")[2].lower().replace("_", " ")
         return SourceRefused(
-            f"{address} does not take our client certificate, or wants one: {told}; see tls.certificate"
+            f"{address} does not take our client certificate, or wants one: {told}; see tls.cert_file"
         )
     return None
 
@@ -186,18 +186,18 @@ def plain_reason(error: OSError) -> str:
 def _context(tls: Tls) -> ssl.SSLContext:
     """Return what TLS needs; reads the files."""
     try:
-        context = ssl.create_default_context(cafile=tls.ca)
+        context = ssl.create_default_context(cafile=tls.ca_file)
     except OSError as error:
         raise Misconfigured(
-            f"tls.ca {tls.ca} cannot be used: {plain_reason(error)}; it has to hold certificates as PEM"
+            f"tls.ca_file {tls.ca_file} cannot be used: {plain_reason(error)}; it has to hold certificates as PEM"
         ) from error
     context.check_hostname = tls.check_name
-    if tls.certificate is not None:
+    if tls.cert_file is not None:
         try:
-            context.load_cert_chain(tls.certificate, tls.key, tls.key_password or "")  # no password: never ask a person
+            context.load_cert_chain(tls.cert_file, tls.key_file, tls.key_password or "")  # no password: never ask a person
         except OSError as error:
             raise Misconfigured(
-                f"tls.certificate {tls.certificate} and tls.key {tls.key or tls.certificate} cannot be used: "
+                f"tls.cert_file {tls.cert_file} and tls.key_file {tls.key_file or tls.cert_file} cannot be used: "
                 f"{plain_reason(error)}; they have to be PEM, belong together, and tls.key_password fit"
             ) from error
     return context

@@ -18,11 +18,11 @@ _PORT, _TLS_PORT = 1883, 8883
 class TlsOptions(Section):
     """How the broker is known, and how we are; files are PEM. ``tls: {}`` is TLS with the system's authorities."""
 
-    ca: Path | None = None
+    ca_file: Path | None = None
     """Authorities that its certificate is checked against; none: the system's."""
-    certificate: Path | None = None
+    cert_file: Path | None = None
     """Ours; none: we have none to show."""
-    key: Path | None = None
+    key_file: Path | None = None
     """Its key; none: it is in the same file."""
     key_password: Secret | None = None
     check_name: bool = True
@@ -73,7 +73,7 @@ class BrokerOptions(SourceOptions):
             password=_clear(self.password),
             tls=None
             if tls is None
-            else Tls(tls.ca, tls.certificate, tls.key, _clear(tls.key_password), tls.check_name),
+            else Tls(tls.ca_file, tls.cert_file, tls.key_file, _clear(tls.key_password), tls.check_name),
             presence=self._presence(),
             keepalive_s=max(round(self.keepalive.total_seconds()), 1),
             session_expiry_s=round(self.session_expiry.total_seconds()),

@@ -331,14 +331,14 @@ def test_tls_with_a_private_authority(ours: Authority, clients: Authority, tmp_p
     """Protects messages on the way: who is not trusted is not spoken to, and the reason is said."""
     with secure(tmp_path / "broker", ours) as server:
         with Trial(tmp_path / "life") as trial:
-            source = Connected(Broker("127.0.0.1", "c", server.port, tls=Tls(ca=ours.file)))
+            source = Connected(Broker("127.0.0.1", "c", server.port, tls=Tls(ca_file=ours.file)))
             trial.run(source)
             trial.until(lambda: None in trial.reasons)
             assert source.listener.publish is not None
-        stranger = ends_with(Broker("127.0.0.1", "c", server.port, tls=Tls(ca=clients.file)), tmp_path)
+        stranger = ends_with(Broker("127.0.0.1", "c", server.port, tls=Tls(ca_file=clients.file)), tmp_path)
         assert isinstance(stranger, SourceUnavailable)
         assert "not trusted" in str(stranger)
-        named = ends_with(Broker("localhost", "c", server.port, tls=Tls(ca=ours.file)), tmp_path)
+        named = ends_with(Broker("localhost", "c", server.port, tls=Tls(ca_file=ours.file)), tmp_path)
         assert isinstance(named, SourceUnavailable)
         assert "localhost" in str(named)
         plain = ends_with(Broker("127.0.0.1", "c", server.port), tmp_path)
@@ -357,12 +357,12 @@ def test_client_certificates(ours: Authority, clients: Authority, tmp_path: Path
             trial.until(lambda: None in trial.reasons)
         error = ends_with(Broker("127.0.0.1", "c", server.port, tls=Tls(ours.file)), tmp_path)
         assert isinstance(error, SourceRefused), error
-        assert "tls.certificate" in str(error)
+        assert "tls.cert_file" in str(error)
 
 
 @pytest.mark.parametrize(
     ("tls", "said"),
-    [(Tls(ca=Path("no-such-file")), "tls.ca"), (Tls(certificate=Path("no-such-file")), "tls.certificate")],
+    [(Tls(ca_file=Path("no-such-file")), "tls.ca_file"), (Tls(cert_file=Path("no-such-file")), "tls.cert_file")],
 )
 def test_files_that_cannot_be_used_are_named(tls: Tls, said: str, tmp_path: Path) -> None:
     """Protects a person: which setting, which file."""

@@ -25,7 +25,7 @@ WHOLE = """\
       host: broker.example.org
       username: vedette
       password: very-hidden
-      tls: {ca: ca.pem, certificate: own.pem, key: own.key, key_password: also-hidden}
+      tls: {ca_file: ca.pem, cert_file: own.pem, key_file: own.key, key_password: also-hidden}
       mqtt: 3.1.1
       keepalive: 1m
       session_expiry: 2d
@@ -62,7 +62,7 @@ def test_a_whole_section_becomes_a_source() -> None:
     assert broker.presence is not None
     assert (broker.presence.topic, broker.presence.offline) == ("vedette/online", b"offline")
     assert broker.tls is not None
-    assert (broker.tls.ca, broker.tls.key_password) == (Path("ca.pem"), "also-hidden")
+    assert (broker.tls.ca_file, broker.tls.key_password) == (Path("ca.pem"), "also-hidden")
     assert [mapping.mapping() for mapping in options.mappings] == [
         MappingRule(
             topic="sensors/{entity}/{channel}",
