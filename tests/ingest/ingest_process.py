@@ -70,6 +70,7 @@ class IngestProcess:
         self._config = folder / "config.yaml"
         self._config.write_text(
             f"""
+state: {folder / "state"}
 kafka: {{bootstrap_servers: "{servers}", settings: {settings}}}
 streams: [{{name: air, topics: [{topic}], step: 1m, channels: [{{name: pm25}}]}}]
 outputs: {{dead_letter_topic: {dead_letters or "null"}}}

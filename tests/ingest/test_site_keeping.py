@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -18,7 +19,11 @@ from pipeline.config import Config
 from pipeline.ingest.build import build_ingest
 from pipeline.ingest.metrics import IngestMetrics
 from pipeline.ingest.site_keeping import SiteKeeper, as_delivered
+from tests.hubeau_service import STATION, HubeauService
+from tests.ingest.ingest_process import IngestProcess
 from tests.kafka_broker import until
+from tests.mosquitto_server import free_port
+from tests.replay_server import ReplayServer
 
 
 class Registry:
@@ -189,6 +194,31 @@ def test_places_are_named_as_their_readings(tmp_path: Path) -> None:
     assert b'"fr/7"' in message.value
     assert b'"pm25"' in message.value
     assert b'"ug/m3"' in message.value
+
+
+def test_a_process_tells_where_its_stations_are_while_kafka_is_away(tmp_path: Path, replay: ReplayServer) -> None:
+    """Protects the whole way, from a service's metadata by a real ``vedette ingest`` to the database that the console
+    reads; where things are does not wait for the broker of the readings."""
+    service = HubeauService(replay)
+    source = f"  - {{name: loire, kind: hubeau, url: {service.url}, codes: [{STATION}], prefix: fr/, every: 1s}}"
+    store = SiteStore(f"sqlite:///{tmp_path}/state/vedette.db", create=False)
+    with IngestProcess(tmp_path, f"127.0.0.1:{free_port()}", "air", source) as process:
+        process.start()
+
+        def kept() -> bool:
+            time.sleep(0.05)
+            process.asked("/livez")  # raises if it has ended
+            with suppress(StoreUnavailable):  # there is none yet
+                return bool(store.sites([f"fr/{STATION}"]))
+            return False
+
+        until(kept, 40.0)
+        (row,) = store.sites([f"fr/{STATION}"])
+        assert process.stop() == 0
+    store.close()
+    assert (row.source, row.name, row.latitude, row.longitude) == ("loire", "La Loire à Blois", 47.586, 1.335)
+    assert row.channels == {"stage": "mm", "discharge": "L/s"}
+    assert row.attributes["libelle_cours_eau"] == "La Loire"
 
 
 def test_names_of_limits_follow_their_channels() -> None:
