@@ -23,7 +23,6 @@ from tests.ingest.nursery import Nursery
 from tests.kafka_broker import fresh
 
 KILLS = 20
-SEED = 6
 AWAY = frozenset((4, 5, 6, 12, 13))
 """Kills while Kafka is away: a life begins without it, spools, and is killed; the next ones too."""
 AT_ONCE = frozenset((3, 9, 14))
@@ -33,12 +32,24 @@ AT_ONCE = frozenset((3, 9, 14))
 def test_a_process_that_is_killed_loses_nothing_and_doubles_nothing(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """Protects every reading that a peer still has, from kills at 20 moments, five of them with Kafka away.
+    """Protects every reading that a peer still has, from kills at 20 moments, five of them with Kafka away."""
+    kill_and_compare(tmp_path, request, 6)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(7, 12))
+def test_a_process_that_is_killed_at_other_moments(tmp_path: Path, request: pytest.FixtureRequest, seed: int) -> None:
+    """Protects as above, at a hundred other moments."""
+    kill_and_compare(tmp_path, request, seed)
+
+
+def kill_and_compare(tmp_path: Path, request: pytest.FixtureRequest, seed: int) -> None:
+    """Kill a process whose three peers are given more and more, and compare what they had with what is on the topic.
 
     Pushed over HTTP and sent again until answered, polled page by page, and kept by an MQTT broker for a session: what
     each was given has to be the same, one by one, as what is on the topic without repeats.
     """
-    moments = random.Random(SEED)
+    moments = random.Random(seed)
     servers, settings, words = broker_of(request)
     topic = fresh("killed")
     ensure_topics(servers, {topic: 2}, settings=settings)
@@ -65,7 +76,7 @@ def test_a_process_that_is_killed_loses_nothing_and_doubles_nothing(
         found = Found.once_there(set(truth), servers, topic, settings)
         assert process.stop() == 0
     sys.stdout.write(
-        f"seed {SEED}: {KILLS} kills of {names}, {len(AWAY)} with Kafka away ({spooled:.0f} readings in the spool); "
+        f"seed {seed}: {KILLS} kills of {names}, {len(AWAY)} with Kafka away ({spooled:.0f} readings in the spool); "
         f"given {len(truth)}, distinct on the topic {len(found.ids)}, lost {len(set(truth) - set(found.ids))}, "
         f"lying there {found.raw}, so {found.raw - len(found.ids)} repeats; by entity {dict(found.by_entity())}\n"
     )
