@@ -194,7 +194,8 @@ def _context(tls: Tls) -> ssl.SSLContext:
     context.check_hostname = tls.check_name
     if tls.cert_file is not None:
         try:
-            context.load_cert_chain(tls.cert_file, tls.key_file, tls.key_password or "")  # no password: never ask a person
+            # Without a password: never ask a person.
+            context.load_cert_chain(tls.cert_file, tls.key_file, tls.key_password or "")
         except OSError as error:
             raise Misconfigured(
                 f"tls.cert_file {tls.cert_file} and tls.key_file {tls.key_file or tls.cert_file} cannot be used: "

@@ -19,6 +19,7 @@ LAYERS = {
 FENCES = {
     "kafka": ("connectors/kafka_*.py",),
     "confluent_kafka": ("connectors/kafka_*.py",),
+    "paho": ("connectors/mqtt_*.py", "pipeline/bench_ingest*.py"),
     "torch": ("models/*.py",),
     "river": ("models/*.py",),
     "apscheduler": ("pipeline/scheduling_clock.py", "pipeline/scheduling_triggers.py"),
