@@ -80,7 +80,7 @@ class Tracked:
             self.states[-1] = state
         else:
             self.states.append(state)
-            del self.states[1 : len(self.states) - _MOST_STATES]
+            del self.states[1 : max(len(self.states) - _MOST_STATES, 1)]
 
 
 @dataclass(slots=True)

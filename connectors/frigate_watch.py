@@ -22,6 +22,8 @@ from connectors.source import Site
 _KEPT_MINUTES = 60
 """Minutes that are told stay correctable for so long."""
 _MINUTES_AT_ONCE = 60
+_DOUBT_EVERY_US = 15_000_000
+"""A count that does not fit is asked about at most so often."""
 
 
 class FrigateWatch:
@@ -162,10 +164,11 @@ class FrigateWatch:
         with self._turn:
             now_us = self._now_us()
             over = minute_of(now_us - self.manner.grace_us)
+            since_us = now_us - self._asked_us
             wanted = (
                 self._ask
-                or self._silence.disagree(now_us)
-                or now_us - self._asked_us >= self.manner.every_us
+                or (since_us >= _DOUBT_EVERY_US and self._silence.disagree(now_us))
+                or since_us >= self.manner.every_us
                 or (self._catching_up and over > self.settled)
             )
             if not self.manner.asks or not wanted:

@@ -20,7 +20,7 @@ from connectors.frigate_messages import (
     review_message,
     review_rows,
 )
-from connectors.frigate_objects import Ledger, Tally, Tracked
+from connectors.frigate_objects import MOST_OBJECTS, Ledger, Tally, Tracked
 from connectors.frigate_scene import plans_of
 from connectors.frigate_topics import Available, CameraState, ObjectCount, read, subscriptions
 from connectors.mqtt_messages import MqttMessage
@@ -209,6 +209,30 @@ def test_a_place_comes_back_as_it_went() -> None:
     assert (place.settled, place.closed, place.there) == (29919840, 29919842, (one,))
     assert place_of("{}") is None
     assert place_of(None) is None
+
+
+def test_what_emits_for_ever_takes_no_memory() -> None:
+    """Protects from a parked car that flickers, and what it was at a recent minute's end."""
+    one = Tracked(ID, "dock", "car", START_US)
+    for second in range(30):
+        one.learn((START_US + second, bool(second % 2), ()))
+    assert [one.state_at(START_US + second)[1] for second in range(30)] == [bool(n % 2) for n in range(30)]  # type: ignore[index]
+    for second in range(30, 5000):
+        one.learn((START_US + second, bool(second % 2), ()))
+    assert len(one.states) < 100
+    assert one.state_at(START_US + 4990) == (START_US + 4990, False, ())
+    for second in range(5000, 6000):
+        one.learn((START_US + second, False, ()))
+    assert len(one.states) < 100
+    assert one.frame_us == START_US + 5999
+
+
+def test_the_place_for_objects_is_bounded() -> None:
+    """Protects the memory from a flood of ids; what there is no room for is told."""
+    ledger = Ledger(29919840)
+    for number in range(MOST_OBJECTS + 5):
+        ledger.see(Sighting(Phase.NEW, str(number), "dock", "car", 29919840 * 60_000_000, None, None, True), 0)
+    assert (len(ledger.objects), ledger.refused) == (MOST_OBJECTS, 5)
 
 
 LIVES = st.lists(
