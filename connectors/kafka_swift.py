@@ -7,7 +7,7 @@ other is set kafka-python goes on doing the work.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -45,8 +45,10 @@ _QUEUE: dict[str, Any] = {
     "queue.buffering.max.kbytes": 262_144,
     "partitioner": "murmur2_random",  # Java's and kafka-python's: an entity's partition depends on no client
     "log_level": 0,  # what goes wrong is told by errors, not on stderr
+    "delivery.report.only.error": True,  # what is neither reported nor left was acknowledged
 }
-
+Identity = tuple[str, bytes | None, bytes]
+"""Topic, key and value: all that librdkafka tells of a message that failed."""
 _ASK_S = 1.0
 _LOOK_S = 1.0
 
@@ -83,6 +85,7 @@ class SwiftProducer:
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self._said = ""
+        self._failed: dict[Identity, KafkaError] = {}
         self._servers = str(settings["bootstrap.servers"])
         try:
             self._producer: Any = Producer({**settings, "error_cb": self._note})
@@ -98,10 +101,14 @@ class SwiftProducer:
         """
         started_s = time.monotonic()
         deadline = started_s + timeout_s
-        errors: dict[int, KafkaError] = {}
-        for index, message in enumerate(messages):
-            self._put(message, _noting(errors, index), deadline, errors, index)
+        self._failed.clear()
+        for message in messages:
+            self._put(message, deadline)
         left = self._flushed(deadline)
+        errors = {} if not self._failed else {
+            index: self._failed[_identity(message)]
+            for index, message in enumerate(messages) if _identity(message) in self._failed
+        }  # fmt: skip
         large = {index for index, error in errors.items() if error.code() in _TOO_LARGE}
         others = [index for index in errors if index not in large]
         if others and not large:  # what fails beside a refused one is sent again with its pieces
@@ -127,22 +134,24 @@ class SwiftProducer:
                 break
         return int(left)
 
-    def _put(
-        self, message: Message, told: Callable[..., None], deadline: float, errors: dict[int, KafkaError], index: int
-    ) -> None:
-        key = message.key.encode("utf-8", "backslashreplace") or None
-        headers = list(message.headers)
+    def _put(self, message: Message, deadline: float) -> None:
+        topic, key, value = _identity(message)
+        headers = list(message.headers) or None
         while True:
             try:
-                self._producer.produce(message.topic, message.value, key, headers=headers, on_delivery=told)
+                self._producer.produce(topic, value, key, headers=headers, on_delivery=self._note_failed)
                 return
             except BufferError:  # more than its queue holds
                 if time.monotonic() >= deadline:
                     raise SinkUnavailable(f"writing to Kafka: its queue stays full{self._why()}") from None
                 self._producer.poll(0.05)
             except KafkaException as error:  # refused at once: larger than our own bound, for one
-                errors[index] = error.args[0]
+                self._failed[topic, key, value] = error.args[0]
                 return
+
+    def _note_failed(self, error: KafkaError | None, message: Any) -> None:
+        if error is not None:
+            self._failed[message.topic(), message.key(), message.value()] = error
 
     def _failure(self, error: KafkaError, topic: str) -> ConnectorError:
         if error.code() == KafkaError._MSG_TIMED_OUT and self._is_missing(topic):
@@ -164,9 +173,5 @@ class SwiftProducer:
         self._said = str(error.str())[:200]
 
 
-def _noting(errors: dict[int, KafkaError], index: int) -> Callable[..., None]:
-    def told(error: KafkaError | None, _: object) -> None:
-        if error is not None:
-            errors[index] = error
-
-    return told
+def _identity(message: Message) -> Identity:
+    return message.topic, message.key.encode("utf-8", "backslashreplace") or None, message.value
