@@ -7,6 +7,7 @@ import json
 from typing import Any, Protocol
 
 import fastavro
+from fastavro.read import LOGICAL_READERS
 from fastavro.repository.base import SchemaRepositoryError
 from fastavro.schema import SchemaParseException, UnknownType
 
@@ -15,6 +16,23 @@ from connectors.refusal import LONGEST_DETAIL, Refusal
 from connectors.schema_registry import Schema
 
 LARGEST_BYTES = 16 << 20
+LARGEST_DECIMAL_BYTES = 64
+"""A longer one is no measurement; Python needs minutes for a megabyte of digits, and all threads wait for it."""
+
+
+def _guarded(read_decimal: Any) -> Any:
+    """Return fastavro's reader of decimals, refusing what is too long for it."""
+
+    def read(data: bytes, *schemas: Any) -> Any:
+        if len(data) > LARGEST_DECIMAL_BYTES:
+            raise ValueError(f"a decimal of {len(data)} bytes; allowed: at most {LARGEST_DECIMAL_BYTES}")
+        return read_decimal(data, *schemas)
+
+    return read
+
+
+for _kind in ("bytes-decimal", "fixed-decimal"):  # fastavro knows one table of them for the whole process
+    LOGICAL_READERS[_kind] = _guarded(LOGICAL_READERS[_kind])
 
 
 class ValueDecoder(Protocol):

@@ -238,6 +238,14 @@ def test_schemas_that_could_end_the_process_are_refused(schema: dict[str, Any], 
     assert told in rejected.detail
 
 
+def test_a_decimal_of_a_megabyte_is_refused() -> None:
+    """Protects all sources of the process: Python would think about it for minutes and let nobody else run."""
+    length = b"\x80\x89\x7a"  # a million, as Avro writes it
+    value = avro({**RECORD, "level": None}).replace(b"\x00", b"\x02" + length + b"\x7f" * 1_000_000, 1)
+    (rejected,) = read(records(Known(Schema("AVRO", json.dumps(AVRO)))), framed(1, value)).rejected
+    assert "a decimal of 1000000 bytes" in rejected.detail
+
+
 SCHEMAS = [
     Schema("AVRO", json.dumps(AVRO)),
     Schema("AVRO", '{"type": "map", "values": ["null", "string", {"type": "array", "items": "bytes"}]}'),
