@@ -12,9 +12,12 @@ import pytest
 
 from connectors.errors import StoreUnavailable
 from connectors.source import Site
+from pipeline.console.app import create_app
 from pipeline.console.page_gate import PageGate
+from pipeline.console.page_sites import sites_view
 from pipeline.console.pages import router
 from pipeline.console.site_index import SiteIndex
+from pipeline.health import Probes
 from tests.pipeline.console.console_parts import HOSTILE, NOW_US, Browser, Console, console, incident, step
 
 NAMES = ("north", "east", "south", HOSTILE)
@@ -30,24 +33,36 @@ SITES = (
 
 @pytest.fixture
 def one(tmp_path: Path) -> Console:
-    """A console with four entities measured, two more sites, and incidents: north is in alert, south is silent."""
-    made = console(tmp_path, names=NAMES)
+    """A console of a test's own; see ``with_sites``."""
+    return with_sites(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def still(tmp_path_factory: pytest.TempPathFactory) -> Console:
+    """A console that nobody changes."""
+    return with_sites(tmp_path_factory.mktemp("console"))
+
+
+@pytest.fixture(scope="module")
+def pages(still: Console) -> Browser:
+    """Somebody who looks at the pages of the console that nobody changes."""
+    return looking_at(still)
+
+
+def with_sites(folder: Path) -> Console:
+    """Return a console with four entities measured, two more sites, and incidents: north is in alert, south silent."""
+    made = console(folder, names=NAMES)
     made.store.keep([incident("c" * 32, "south", kind="silence"), incident("d" * 32, "north")])
     made.sites.keep("city", SITES, NOW_US - 5_000_000)
     return made
 
 
-@pytest.fixture
-def pages(one: Console) -> Browser:
-    """Somebody who looks at the pages."""
-    from pipeline.console.app import create_app
-    from pipeline.health import Probes
-
+def looking_at(one: Console) -> Browser:
+    """Return somebody who looks at the pages of a console."""
     shown = [router(one.answers, PageGate(), one.asking)]
     probes = Probes(one.status, one.registry, "1.2.3")
-    return Browser(
-        create_app(one.answers, one.events, probes, one.keeper, one.asking, pages=shown), "127.0.0.1", "localhost:9464"
-    )
+    app = create_app(one.answers, one.events, probes, one.keeper, one.asking, pages=shown)
+    return Browser(app, "127.0.0.1", "localhost:9464")
 
 
 def found(one: Console, query: str = "") -> dict[str, object]:
@@ -65,9 +80,9 @@ def entities(told: dict[str, object]) -> list[str]:
     return [site["entity"] for site in sites]
 
 
-def test_each_site_has_its_state_and_the_worst_is_first(one: Console) -> None:
+def test_each_site_has_its_state_and_the_worst_is_first(still: Console) -> None:
     """Protects the order and the states: open incidents and the newest step tell, what nothing measures is unknown."""
-    told = found(one)
+    told = found(still)
     sites = told["sites"]
     assert isinstance(sites, list)
     assert {site["entity"]: site["state"] for site in sites} == {
@@ -96,14 +111,14 @@ def test_each_site_has_its_state_and_the_worst_is_first(one: Console) -> None:
         ("source=other", []),
     ],
 )
-def test_what_is_asked_for_is_found(one: Console, query: str, expected: list[str]) -> None:
+def test_what_is_asked_for_is_found(still: Console, query: str, expected: list[str]) -> None:
     """Protects searching, filters, boxes and pages: all of it is done here, not in the browser."""
-    assert entities(found(one, query)) == expected
+    assert entities(found(still, query)) == expected
 
 
-def test_counts_are_those_of_all_states(one: Console) -> None:
+def test_counts_are_those_of_all_states(still: Console) -> None:
     """Protects the filter: a chosen state does not make the others look empty."""
-    counts = found(one, "state=alert&search=o")["counts"]
+    counts = found(still, "state=alert&search=o")["counts"]
     assert counts == {"unknown": 2, "ok": 0, "silent": 1, "watch": 0, "alert": 1}
 
 
@@ -111,9 +126,9 @@ def test_counts_are_those_of_all_states(one: Console) -> None:
     ("query", "status", "word"),
     [("box=1,2,3", 400, "west,south,east,north"), ("state=odd", 422, "state"), ("limit=0", 422, "limit")],
 )
-def test_questions_with_mistakes_are_refused(one: Console, query: str, status: int, word: str) -> None:
+def test_questions_with_mistakes_are_refused(still: Console, query: str, status: int, word: str) -> None:
     """Protects whoever writes a script: what is wrong is named."""
-    answer = one.browser().get(f"/api/sites?{query}")
+    answer = still.browser().get(f"/api/sites?{query}")
     assert (answer.status_code, word in answer.json()["error"]) == (status, True), answer.text
 
 
@@ -143,7 +158,7 @@ def test_a_registry_that_was_replaced_is_read_anew(one: Console, tmp_path: Path)
     assert len(index.read(other.sites).rows) == 1
 
 
-def test_what_is_away_is_told(one: Console, pages: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_away_is_told(one: Console, monkeypatch: pytest.MonkeyPatch) -> None:
     """Protects the map while the database is away: what is known from before is shown, with the reason; before
     anything is known there is an answer that says why."""
 
@@ -161,22 +176,22 @@ def test_what_is_away_is_told(one: Console, pages: Browser, monkeypatch: pytest.
         told = found(one)
         assert told["total"] == 6
         assert "nobody answers" in str(told["troubles"])
-        page = pages.get("/sites").text
+        page = looking_at(one).get("/sites").text
     assert "Not everything could be asked" in page
     assert "nobody answers" in page
     assert "Northern gate" in page
 
 
-def test_one_site_is_told_with_its_entity_and_its_incidents(one: Console, pages: Browser) -> None:
+def test_one_site_is_told_with_its_entity_and_its_incidents(still: Console, pages: Browser) -> None:
     """Protects what the source told: name, place, channels, limits and attributes, in the API and on both pages."""
-    site = one.browser().get("/api/entity?stream=air&entity=north").json()["site"]
+    site = still.browser().get("/api/entity?stream=air&entity=north").json()["site"]
     assert site == {
         "entity": "north", "name": "Northern gate", "source": "city", "latitude": 54.2, "longitude": 12.1,
         "channels": {"pm25": "ug/m3"}, "limits": {"pm25": [0.0, None]}, "attributes": {"owner": "city"},
         "changed": site["changed"],
     }  # fmt: skip
-    assert one.browser().get(f"/api/incidents/{'d' * 32}").json()["site"] == site
-    assert one.browser().get(f"/api/incidents/{'b' * 32}").json()["site"]["name"] == HOSTILE
+    assert still.browser().get(f"/api/incidents/{'d' * 32}").json()["site"] == site
+    assert still.browser().get(f"/api/incidents/{'b' * 32}").json()["site"]["name"] == HOSTILE
     for path in ("/entities?stream=air&entity=north", f"/incidents/{'d' * 32}"):
         page = pages.get(path).text
         for words in ("Northern gate", "54.2000° N, 12.1000° E", "owner", "/sites?box="):
@@ -240,19 +255,17 @@ def test_mistakes_in_the_address_are_pages(pages: Browser) -> None:
 def test_before_any_site_is_known_the_page_says_where_they_come_from(tmp_path: Path) -> None:
     """Protects the newcomer from an empty map."""
     bare = console(tmp_path)
-    from pipeline.console.page_sites import sites_view
-
     nothing = dict.fromkeys(("search", "state", "source", "box"), "")
     view = sites_view(bare.answers, nothing, 0)
     assert (view["total"], view["maps"], view["asked"]) == (0, {}, False)
 
 
-def test_marks_of_many_tell_the_rarest(one: Console, pages: Browser) -> None:
+def test_marks_of_many_tell_the_rarest(one: Console) -> None:
     """Protects one alert among a thousand sites of one spot: its share of the ring is seen."""
     crowd: Sequence[Site] = [Site(f"s{n}", "", 10.0, 10.0) for n in range(1_000)]
     one.sites.keep("crowd", [*crowd, Site("far", "", 11.0, 11.0)], NOW_US)
     one.store.keep([incident("f" * 32, "s7")])
-    page = pages.get("/sites?source=crowd").text
+    page = looking_at(one).get("/sites?source=crowd").text
     assert "1000 sites: 1 alert, 999 not measured" in page
     arcs = re.findall(r'class="arc (\w+)" r="[\d.]+" pathLength="100" stroke-dasharray="([\d.]+) 100"', page)
     assert [tone for tone, _ in arcs] == ["alert", "calm"] * 2
