@@ -109,6 +109,9 @@ class SwiftProducer:
             index: self._failed[_identity(message)]
             for index, message in enumerate(messages) if _identity(message) in self._failed
         }  # fmt: skip
+        unknown = self._failed.keys() - {_identity(messages[index]) for index in errors}
+        if unknown:  # never seen; but what nobody owns up to may not pass for acknowledged
+            raise SinkUnavailable(f"writing to Kafka: {len(unknown)} messages failed that cannot be told apart")
         large = {index for index, error in errors.items() if error.code() in _TOO_LARGE}
         others = [index for index in errors if index not in large]
         if others and not large:  # what fails beside a refused one is sent again with its pieces

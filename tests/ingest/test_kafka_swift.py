@@ -105,3 +105,21 @@ def test_the_real_one_takes_them_too(real_kafka: LocalKafka) -> None:
     with pytest.raises(SinkUnavailable, match="there is no topic nowhere"):
         slow.deliver([Message("nowhere", "a", b"1")])
     slow.close()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [Message("dead", "", b"", (("h", b"1"),)), Message("dead", "\ud800\u00fc", b"x")],
+    ids=["empty", "no text"],
+)
+def test_every_failure_is_told_whatever_the_message(message: Message, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects odd dead letters: librdkafka tells of failures only, so one that is not recognised would be lost."""
+    monkeypatch.setattr("connectors.kafka_swift.listening", lambda *_: ("127.0.0.1", 1))  # or it is noticed before
+    broker = EmbeddedBroker()
+    impatient = {"delivery_timeout_ms": 600, "request_timeout_ms": 500, "linger_ms": 5}
+    producer = SwiftProducer(swift_settings(broker.bootstrap_servers, EmbeddedBroker.settings | impatient) or {})
+    assert producer.send([message], 5.0) == set()
+    broker.close()
+    with pytest.raises(SinkUnavailable, match="writing to Kafka: Local"):
+        producer.send([message], 5.0)
+    producer.close()
