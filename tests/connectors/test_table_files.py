@@ -10,6 +10,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import fsspec
+import pyarrow.parquet
 import pytest
 from rich.console import Console
 
@@ -119,6 +120,24 @@ def test_a_last_line_without_an_end_is_taken_when_the_file_is_left_alone(tmp_pat
         trial.until(lambda: minutes(trial) == [0])
         os.utime(log, (1e9, 1e9))
         trial.until(lambda: minutes(trial) == [0, 1])
+
+
+def test_a_file_that_is_still_written_is_no_bad_file(tmp_path: Path) -> None:
+    """Protects from dead letters for half a Parquet file, and from never reading the whole; one left alone is bad."""
+    table = pyarrow.table({"time": ["2026-11-20 00:07"], "station": ["S7"], "pm": [1.5]})
+    whole = io.BytesIO()
+    pyarrow.parquet.write_table(table, whole)
+    path = tmp_path / "a.parquet"
+    path.write_bytes(whole.getvalue()[:100])
+    with Trial(tmp_path) as trial:
+        trial.run(source(path, tmp_path, follow=True, every="20ms", settle="1h"))
+        trial.until(lambda: trial.count("events", event="unfinished") >= 2)
+        assert not trial.dead_letters()
+        path.write_bytes(whole.getvalue())
+        trial.until(lambda: minutes(trial) == [7])
+        path.write_bytes(whole.getvalue()[:200])
+        os.utime(path, (1e9, 1e9))
+        trial.until(lambda: len(trial.dead_letters()) == 1)
 
 
 def test_a_restart_goes_on_within_a_file(tmp_path: Path) -> None:
