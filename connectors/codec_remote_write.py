@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-import snappy  # type: ignore[import-untyped]
+import snappy
 from google.protobuf.message import DecodeError
 
 from connectors.codec_json import LONGEST_NAME

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import cast
 
-import snappy  # type: ignore[import-untyped]
+import snappy
 
 FIELDS = ("pm25", "pm10", "no2")
 _START_US = 1_700_000_000_000_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 
-import snappy  # type: ignore[import-untyped]
+import snappy
 
 Sample = tuple[float, int]
 """Value, and milliseconds since 1970."""

@@ -6,7 +6,7 @@ import math
 import struct
 
 import pytest
-import snappy  # type: ignore[import-untyped]
+import snappy
 from hypothesis import given
 from hypothesis import strategies as st
 
