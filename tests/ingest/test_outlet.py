@@ -20,7 +20,7 @@ from connectors.source import Outlet, Stopping
 from connectors.timestamps import LATEST_US
 from pipeline.ingest.encoding import MOST_BYTES, MOST_IN_ONE, messages_of
 from pipeline.ingest.outlet import Rules
-from pipeline.ingest.repeats import Known, Repeats
+from pipeline.ingest.repeats import Known, Marks, Repeats
 from pipeline.ingest.trial import DEAD_LETTERS, READINGS, Trial
 from tests.connectors.blocks import block_of
 
@@ -169,7 +169,7 @@ def test_what_is_let_through_is_always_the_newest_version(story: list[tuple[int,
     repeats = Repeats(1000)
     newest: dict[int, int] = {}
     for time_us, result_us, value in story:
-        marks: dict[int, int] = {}
+        marks: Marks = {}
         known = repeats.tell(reading(value, time_us=time_us, result_time_us=result_us), marks)
         repeats.remember(marks)
         if known in (Known.NEW, Known.CORRECTION) and result_us is not None:
@@ -183,7 +183,7 @@ def test_memory_of_repeats_is_bounded() -> None:
     """Protects the process: it remembers what it was told to, and forgets the oldest."""
     repeats = Repeats(100)
     for time_us in range(1000):
-        marks: dict[int, int] = {}
+        marks: Marks = {}
         repeats.tell(reading(time_us=time_us), marks)
         repeats.remember(marks)
     assert repeats.tell(reading(time_us=999), {}) is Known.REPEAT

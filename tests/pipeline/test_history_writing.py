@@ -33,7 +33,7 @@ class Away(HistoryStore):
         self.away = False
         self.hates: str | None = None
         self.attempts: list[int] = []
-        self.written = threading.Event()
+        self.wrote = threading.Event()
 
     def write(self, stream: str, part: HistoryPart, *, merged: bool = False) -> int:
         self.attempts.append(len(part))
@@ -42,7 +42,7 @@ class Away(HistoryStore):
         if self.hates in part.names:
             raise ValueError("cannot be encoded")
         rows = super().write(stream, part, merged=merged)
-        self.written.set()
+        self.wrote.set()
         return rows
 
 
@@ -185,7 +185,7 @@ def test_it_tries_again_by_itself(books: Books) -> None:
     add(writer, 1, [[1, 1]], ["a"])
     assert not writer.flush(LONG_S)
     books.store.away = False
-    assert books.store.written.wait(LONG_S)
+    assert books.store.wrote.wait(LONG_S)
 
 
 def test_memory_is_bounded_while_the_place_is_away(books: Books) -> None:
@@ -235,7 +235,7 @@ def test_it_writes_when_its_time_has_come(books: Books) -> None:
     """Protects rows from waiting for a checkpoint that nobody makes."""
     writer = books.writer(flush_every_s=0.01)
     add(writer, 1, [[1, 1]], ["a"])
-    assert books.store.written.wait(LONG_S)
+    assert books.store.wrote.wait(LONG_S)
 
 
 def test_it_writes_early_when_a_quarter_of_the_room_is_taken(books: Books) -> None:
@@ -243,7 +243,7 @@ def test_it_writes_early_when_a_quarter_of_the_room_is_taken(books: Books) -> No
     writer = books.writer(max_bytes=20_000)
     for step in range(5):
         add(writer, step, [[1, 1]], ["a"])
-    assert books.store.written.wait(LONG_S)
+    assert books.store.wrote.wait(LONG_S)
 
 
 def test_a_large_backlog_becomes_parts_of_a_bounded_size(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:

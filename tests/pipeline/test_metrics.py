@@ -185,7 +185,8 @@ def test_labels_are_about_entities_only_where_their_number_is_bounded() -> None:
     }  # fmt: skip
     bounded = {name for name, _, _ in FAMILIES}
     for description in Metrics().describe():
-        assert set(description.labels) <= allowed | ({"entity", "channel", "site"} if description.name in bounded else set())
+        single = {"entity", "channel", "site"} if description.name in bounded else set()
+        assert set(description.labels) <= allowed | single
 
 
 def test_an_incident_counts_once_when_it_becomes_an_alert() -> None:
