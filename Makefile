@@ -12,7 +12,7 @@ AXE ?= .tools/node_modules/axe-core/axe.min.js
 AXE_VERSION := 4.14.1
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin:$(CURDIR)/.debian/bin
 
-.PHONY: setup tools demo stack test check bench soak clean
+.PHONY: setup tools demo mosquitto stack test check bench soak clean
 
 setup: $(STAMP)
 
@@ -22,8 +22,12 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(STAMP)
 
-demo: setup
-	$(BIN)/vedette demo --out out/demo
+# `make demo SITE=city`: simulated stations that speak their own protocols, through `vedette ingest`.
+demo: setup $(if $(SITE),mosquitto)
+	$(BIN)/vedette demo --out out/demo$(if $(SITE),-$(SITE) --site $(SITE))
+
+mosquitto:
+	@$(PYTHON) deploy/debian_packages.py --optional mosquitto
 
 # Costs a thirtieth of a second where everything is there already.
 tools: $(AXE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+from collections import Counter
 
 from pipeline.city_scene import AIR_CHANNELS, PLACES, CityScene
 from pipeline.incident import rfc3339
@@ -37,8 +38,8 @@ class CityAir:
         basic = base64.b64encode(f"{CITIZENS}:{secrets[CITIZENS]}".encode()).decode()
         self._as_citizens = {"Content-Type": "application/json", "Authorization": f"Basic {basic}"}
         self._as_office = {"Content-Type": "application/json", "Authorization": f"Bearer {secrets[OFFICE]}"}
-        self.pushed = 0
-        """Readings that were taken."""
+        self.pushed: Counter[str] = Counter()
+        """Readings that were taken, by channel."""
 
     def push(self, step: int) -> None:
         """Push what all stations measured in a step; the time is that of whoever takes it, or said.
@@ -51,14 +52,14 @@ class CityAir:
             sent = [{"value_type": _SENT_AS[c], "value": f"{values[c][place]:.1f}"} for c in _SENT_AS]
             document = {"raspiid": name, "software_version": "NRZ-2024-135", "sensordatavalues": sent}
             self._post("/airrohr", document, self._as_citizens)
-            self.pushed += len(sent)
+            self.pushed.update(list(_SENT_AS))
         time = rfc3339(int(self._scene.times_us[step]))
         readings = [
             {"entity": name, "channel": "no2", "time": time, "value": value, "unit": "ug/m3"}
             for name, value in zip(PLACES, values["no2"], strict=True)
         ]
         self._post("/api/readings", readings, self._as_office)
-        self.pushed += len(readings)
+        self.pushed["no2"] += len(readings)
 
     def measured(self, channel: str, place: int, step: int) -> float:
         """Return what a place's station measured in a step."""

@@ -49,7 +49,7 @@ from pipeline.recording import Recorder
 from pipeline.report import render
 from pipeline.retraining import InRunTraining
 
-DAYS = 10
+DAYS = 15
 _LOG_WIDTH = 160
 
 
@@ -157,18 +157,18 @@ def _play(console: Console, found: City, recorder: Recorder, seed: int) -> Daemo
             found.scene, found.clock, found.cameras, found.air, found.river, found.ingest, found.topics,
             lambda: sum(daemon.handled.values()),
         )  # fmt: skip
-        task = progress.add_task("quarters of an hour", total=len(found.scene.times_us))
+        task = progress.add_task("half hours", total=len(found.scene.times_us))
         stations.start()
         try:
             while stations.is_alive():
                 daemon.turn()
                 progress.update(task, completed=stations.steps)
+            if stations.error is not None:
+                raise stations.error
+            daemon.finish()
         finally:
             stations.close()
-        if stations.error is not None:
-            raise stations.error
-        daemon.finish()
-        daemon.shut_down()
+            daemon.shut_down()
     return daemon
 
 

@@ -10,9 +10,9 @@ from rich.table import Table
 
 from pipeline.city_air import CityAir
 from pipeline.city_cameras import CAR, PERSON, CityCameras
-from pipeline.city_ingest import AIR, CAMERAS, RIVER
+from pipeline.city_ingest import AIR, CAMERAS, RIVER, WANTED
 from pipeline.city_river import CityRiver
-from pipeline.city_scene import DAY_STEPS, PLACES, STREAM, CityScene, Spell
+from pipeline.city_scene import DAY_STEPS, PLACES, STEP_S, STREAM, CityScene, Spell
 from pipeline.city_topics import CityTopics
 from pipeline.daemon import Daemon
 from pipeline.demo import raised_in
@@ -120,7 +120,7 @@ def findings(
 def _within(scene: CityScene, spell: Spell, time_us: int) -> bool:
     """Return whether a minute that ends at ``time_us`` lies in a spell, as a whole."""
     first_us, last_us = scene.span_us(spell)
-    return first_us - 15 * _MINUTE_US < time_us <= last_us
+    return first_us - round(STEP_S * 1e6) < time_us <= last_us
 
 
 def _value(topics: CityTopics, key: tuple[str, str, int]) -> float:
@@ -141,7 +141,7 @@ def _of_air(scene: CityScene, air: CityAir, topics: CityTopics) -> Arrival:
     for (entity, channel, time_us), (_, value) in readings.items():
         place, step = PLACES.index(entity), int(scene.times_us.searchsorted(time_us))
         wrong += value != air.measured(channel, place, step) or int(scene.times_us[step]) != time_us
-    return Arrival(AIR, air.pushed, len(readings), wrong)
+    return Arrival(AIR, sum(air.pushed[channel] for channel in WANTED), len(readings), wrong)
 
 
 def _of_river(scene: CityScene, river: CityRiver, topics: CityTopics) -> Arrival:

@@ -21,12 +21,14 @@ CAMERAS, AIR, RIVER = "cameras", "air", "river"
 SOURCES = (CAMERAS, AIR, RIVER)
 TOPICS = (STREAM, RIVER)
 """Of the streams; cameras and air share one, so that what is at one place is one entity."""
-AHEAD_S = 2 * 3600.0
+WANTED = ("no2", "pm25")
+"""What of the air belongs to a street's life; the stations push the weather too."""
+AHEAD_S = 4 * 3600.0
 """What the stations may be ahead of a source: the stream's steps wait so long for the others."""
 _START_S = 120.0
 _LOOK_S = 0.05
 _ASK_S = 5.0
-GRACE_S = 960.0
+GRACE_S = 1860.0
 """After a minute's end until it is told: a step longer than the clock's, so that all that was sent has come."""
 
 
@@ -71,7 +73,7 @@ def config_text(places: Places) -> str:
             "every": "6h", "silent": "3h", "history": "1m",
         },
         {
-            "name": AIR, "kind": "http", "topic": STREAM, "port": places.push_port,
+            "name": AIR, "kind": "http", "topic": STREAM, "port": places.push_port, "only": list(WANTED),
             "senders": [{"name": name, "token": token} for name, token in places.secrets.items()],
         },
         {
@@ -81,7 +83,7 @@ def config_text(places: Places) -> str:
     ]  # fmt: skip
     grace = f"{AHEAD_S:g}s"
     common = {
-        "step": "15m",
+        "step": "30m",
         "grace": grace,
         "idle_timeout": "10m",
         "silence_after": "3h",
@@ -101,9 +103,6 @@ def config_text(places: Places) -> str:
                     {"name": "person", "unit": "1", "aggregate": "sum"},
                     {"name": "no2", "unit": "ug/m3"},
                     {"name": "pm25", "unit": "ug/m3"},
-                    {"name": "pm10", "unit": "ug/m3"},
-                    {"name": "temperature", "unit": "Cel"},
-                    {"name": "humidity", "unit": "%"},
                 ],
             },
             {

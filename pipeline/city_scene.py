@@ -1,4 +1,4 @@
-"""A simulated city: what cameras, air stations and a river gauge see by the quarter of an hour, and what is planted.
+"""A simulated city: what cameras, air stations and a river gauge see by the half hour, and what is planted.
 
 It is made of the same streets and weather as the demo's other streams. Nothing here was measured.
 
@@ -17,32 +17,32 @@ from pipeline import simulation
 from pipeline.planted import Fault, FaultKind
 
 STREAM = "city"
-STEP_S = 900.0
-DAY_STEPS = 96
+STEP_S = 1800.0
+DAY_STEPS = 48
 PLACES = ("market-street", "harbour-road", "bridge-street")
 _CAMERAS = (0, 3, 2)
 _STATIONS = (1, 0, 2)
 """The places' cameras and air stations among those of ``simulation``."""
-_SEEN_SHARE = 0.2
-"""These cameras see a fifth of those streets' traffic: each object is half a dozen messages."""
+_SEEN_SHARE = np.array([0.8, 0.2, 0.15])
+"""Of those streets' traffic these cameras see a part: each object is half a dozen messages."""
 AIR_CHANNELS = ("pm25", "pm10", "no2", "temperature", "humidity")
 GAUGE = "USGS-06904500"
 
 _BLOCKED_H = (7.5, 12.0)
 """From when until when, on the last day, nobody can drive through."""
 _STILL_PASSING = 0.05
-_MORE_PEOPLE = 1.8
+_MORE_PEOPLE = 1.5
 _GATHERING_H = 1.0
 """How long it takes the people to come who cannot drive, or want to see."""
-_NO2_WITHOUT_TRAFFIC = 0.45
-"""What stays of the NO2 in a street by day when its traffic is gone: the town's background."""
-_MIXING_H = 0.5
+_NO2_WITHOUT_TRAFFIC = 0.35
+"""What stays of the NO2 in a street in the rush hour when its traffic is gone: the town's background."""
+_MIXING_H = 0.25
 """How long it takes the wind to carry a street's exhaust away."""
 _DARK_H = (8.0, 12.0)
 _CUT_H = (15.0, 17.0)
 """On the day before: one camera has no picture; later Frigate loses its broker."""
 _EXPLAINED_LATE_H = 1.0
-_FEWEST_DAYS = 7
+_FEWEST_DAYS = 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def city(days: int, seed: int = 0, now: datetime | None = None) -> CityScene:
     rng = np.random.default_rng([seed, 5])
     streets = simulation.events(days, seed, start_us, STEP_S)
     stations = simulation.air(days, seed, start_us, STEP_S)
-    counts = rng.binomial(streets.values[list(_CAMERAS)].astype(np.int64), _SEEN_SHARE)  # [P, T, 2]
+    counts = rng.binomial(streets.values[list(_CAMERAS)].astype(np.int64), _SEEN_SHARE[:, None, None])  # [P, T, 2]
     wanted = [stations.channels.index(name) for name in AIR_CHANNELS]
     air = stations.values[list(_STATIONS)][:, :, wanted]
     last, before = (days - 1) * DAY_STEPS, (days - 2) * DAY_STEPS

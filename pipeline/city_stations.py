@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from pipeline.city_air import CityAir
 from pipeline.city_cameras import CityCameras
-from pipeline.city_ingest import AHEAD_S, AIR, CAMERAS, GRACE_S, RIVER, SOURCES, CityIngest
+from pipeline.city_ingest import AHEAD_S, AIR, CAMERAS, GRACE_S, RIVER, SOURCES, WANTED, CityIngest
 from pipeline.city_river import CityRiver
 from pipeline.city_scene import STEP_S, CityScene
 from pipeline.city_topics import CityTopics
@@ -96,7 +96,7 @@ class CityStations(threading.Thread):
         of = self._topics.of
         return (
             of[CAMERAS].newest_us >= self._scene.end_us
-            and len(of[AIR].readings) >= self._air.pushed
+            and len(of[AIR].readings) >= sum(self._air.pushed[channel] for channel in WANTED)
             and len(of[RIVER].readings) >= self._river.measured
             and self._handled() >= self._topics.records
         )

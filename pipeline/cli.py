@@ -127,7 +127,7 @@ def _add_demo(commands: Commands) -> None:
     command = _command(commands, "demo", _demo, "show the whole of it, with a broker of its own, in minutes")
     command.add_argument("--out", default="out/demo", metavar="DIR", help="where its files go (default: %(default)s)")
     command.add_argument("--seed", type=_whole, default=0, help="of everything random (default: %(default)s)")
-    command.add_argument("--days", type=_positive, default=None, help="simulated days (default: 45; of a city 10)")
+    command.add_argument("--days", type=_positive, default=None, help="simulated days (default: 45; of a city 15)")
     command.add_argument("--site", choices=("city",), help="stations that speak their own protocols, by way of ingest")
 
 
