@@ -37,8 +37,8 @@ from connectors.source import Outlet
 
 _MOST_CONNECTIONS = 512
 _MOST_HEAD_BYTES = 65_536
-_FIRST_REQUEST_S = 10.0
-"""A client that has not sent a whole request's head by then is hung up on."""
+_HEAD_S = 10.0
+"""A client that has not sent a whole request's head by then is hung up on: since it came, or began the next one."""
 _KEEP_ALIVE_S = 75
 """Longer than the minute at which stations and Prometheus send: a new connection each time costs more than an old."""
 _LOOK_S = 0.05
@@ -47,7 +47,12 @@ _WRONG = (errno.EACCES, errno.EADDRNOTAVAIL, errno.EPERM)
 
 
 class _Protocol(H11Protocol):
-    """HTTP/1.1 with an end to waiting for the first request, and to how many may wait."""
+    """HTTP/1.1 with an end to waiting for a request, and to how many may wait.
+
+    uvicorn ends a connection that says nothing; one that says a byte now and then it would keep for ever.
+    """
+
+    _patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         """A client has connected."""
@@ -55,10 +60,32 @@ class _Protocol(H11Protocol):
         if len(self.connections) > _MOST_CONNECTIONS:
             transport.abort()
         else:
-            self.loop.call_later(_FIRST_REQUEST_S, self._give_up)
+            self._patience = self.loop.call_later(_HEAD_S, self._give_up)
+
+    def data_received(self, data: bytes) -> None:
+        """A client has sent a part of a request's head, or of its body; or goes on after it was answered."""
+        super().data_received(data)
+        if not self._awaits_request():
+            self._stay_patient()
+        elif self._patience is None:
+            self._patience = self.loop.call_later(_HEAD_S, self._give_up)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """A client is gone."""
+        self._stay_patient()
+        super().connection_lost(exc)
+
+    def _awaits_request(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _stay_patient(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
     def _give_up(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
+        self._patience = None
+        if self._awaits_request() and not self.transport.is_closing():
             self.transport.abort()
 
 
@@ -79,7 +106,7 @@ class HttpPush:
         now_us: the wall clock.
 
     Raises:
-        Misconfigured: if it would listen beyond this machine without knowing any sender.
+        Misconfigured: if it would listen beyond this machine without knowing any sender, or a sender has no secret.
     """
 
     def __init__(
@@ -99,6 +126,9 @@ class HttpPush:
     ) -> None:
         if not (senders or open_to_all or is_loopback(host)):
             raise Misconfigured(f"{host} is reached from other machines: name at least one sender with its secret")
+        bare = [sender.name for sender in senders if not sender.secret]
+        if bare:
+            raise Misconfigured(f"the secret of sender {bare[0]} is empty: whoever shows none would pass for it")
         self._host = host
         self._port = port
         self._senders = Senders(senders, open_to_all=open_to_all)

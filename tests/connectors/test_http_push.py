@@ -361,6 +361,40 @@ def test_odd_bytes_and_connections_that_say_nothing(trial: Trial, client: httpx.
     silent.close()
 
 
+@pytest.mark.parametrize("answered", [False, True], ids=["first request", "a later one"])
+def test_a_head_that_never_ends(
+    answered: bool, trial: Trial, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protects the places for connections from clients that send a byte now and then, whether or not they are known."""
+    monkeypatch.setattr("connectors.http_push._HEAD_S", 0.5)
+    url = listening(trial)
+    with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=0.1) as connection:
+        if answered:
+            connection.sendall(b"GET /ping HTTP/1.1\r\nHost: a\r\n\r\n")
+            trial.until(lambda: came(connection) not in (b"", None))
+        connection.sendall(b"GET /ping HTTP/1.1\r\nX-Slow: ")
+
+        def hung_up() -> bool:
+            try:
+                connection.sendall(b"a")
+            except OSError:
+                return True
+            return came(connection) == b""
+
+        trial.until(hung_up)
+    assert lines(client, url).status_code == 204
+
+
+def came(connection: socket.socket) -> bytes | None:
+    """Return what has come; nothing at the end, None where nothing has come yet."""
+    try:
+        return connection.recv(1000)
+    except TimeoutError:
+        return None
+    except OSError:
+        return b""
+
+
 def test_tls(trial: Trial, tmp_path: Path) -> None:
     """Protects secrets and readings on the way."""
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
@@ -381,6 +415,8 @@ def test_mistakes_of_configuration_are_told(tmp_path: Path) -> None:
     """Protects whoever sets it up: what a person has to change is told apart from what may pass."""
     with pytest.raises(Misconfigured, match="name at least one sender"):
         HttpPush("0.0.0.0")
+    with pytest.raises(Misconfigured, match="secret of sender a is empty"):
+        HttpPush("0.0.0.0", senders=[Sender("a", "")])
     HttpPush("0.0.0.0", open_to_all=True)
     HttpPush("0.0.0.0", senders=[Sender("a", "b")])
     broken = tmp_path / "cert.pem"

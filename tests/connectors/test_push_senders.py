@@ -38,6 +38,15 @@ def test_a_secret_in_the_address() -> None:
     assert SENDERS.sender({}, {}, "127.0.0.1") is None
 
 
+def test_a_sender_without_a_secret_is_nobody() -> None:
+    """Protects from an empty file or variable in the place of a secret: it would open the door to all who show none."""
+    careless = Senders([Sender("telegraf", "")])
+    assert careless.sender({}, {}, "10.0.0.9") is None
+    assert careless.sender({}, {"u": "telegraf", "p": ""}, "10.0.0.9") is None
+    for shown in ("Bearer ", "Token telegraf:", basic("telegraf:"), basic("")):
+        assert careless.sender({"authorization": shown}, {}, "10.0.0.9") is None
+
+
 def test_without_senders_this_machine_may() -> None:
     """Protects a first try on one machine, and that machine from pages in its browsers and from the network."""
     nobody = Senders()

@@ -37,6 +37,7 @@ def test_a_whole_section_becomes_a_source() -> None:
     [
         ("    - {name: a, kind: http, host: 0.0.0.0}\n", "0.0.0.0 is reached from other machines"),
         ("    - {name: a, kind: http, senders: [{name: x, token: s}, {name: y, token: s}]}\n", "one name or one token"),
+        ("    - {name: a, kind: http, host: 0.0.0.0, senders: [{name: x, token: ''}]}\n", "token of sender x is empty"),
         ("    - {name: a, kind: http, senders: [{name: x}]}\n", "sources[0].senders[0].token: is missing"),
         ("    - {name: a, kind: http, line_protocol: {channel: tag}}\n", "measurement_field"),
     ],

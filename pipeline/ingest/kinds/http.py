@@ -66,6 +66,9 @@ class HttpOptions(SourceOptions):
     def _knows_its_senders(self) -> HttpOptions:
         from connectors.push_senders import is_loopback
 
+        bare = [one.name for one in self.senders if not one.token.get_secret_value()]
+        if bare:
+            raise ValueError(f"the token of sender {bare[0]} is empty | a secret; look at its file or variable")
         names, tokens = {one.name for one in self.senders}, {one.token.get_secret_value() for one in self.senders}
         if len(names) < len(self.senders) or len(tokens) < len(self.senders):
             raise ValueError("two senders have one name or one token | each name and each token once")
