@@ -43,7 +43,11 @@ def messages_of(readings: Sequence[Reading], topic: str, source: str) -> list[Me
         text = f'{_head(reading.entity, reading.channel)}{time}","value":{_number(reading.value)}{_rest(reading)}'
         digest = blake2b(f"{tail}{text}".encode(), digest_size=12).hexdigest()
         by_entity.setdefault(reading.entity, []).append(f'{text}{tail}{digest}"}}')
-    return [Message(topic, entity, _together(part)) for entity, texts in by_entity.items() for part in _parts(texts)]
+    return [
+        Message(topic, _speakable(entity), _together(part))
+        for entity, texts in by_entity.items()
+        for part in _parts(texts)
+    ]
 
 
 def _times(times_us: Sequence[int]) -> list[str]:
@@ -104,7 +108,12 @@ def _unit(unit: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    return msgspec.json.encode(text.encode("utf-8", "replace").decode()).decode()  # a lone surrogate has no UTF-8
+    return msgspec.json.encode(_speakable(text)).decode()
+
+
+def _speakable(text: str) -> str:
+    """Return what UTF-8 can say of a text: half a surrogate pair, which JSON can spell, is a question mark."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _number(value: float | None) -> str:
