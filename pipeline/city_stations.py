@@ -69,6 +69,9 @@ class CityStations(threading.Thread):
             times_us = self._scene.times_us.tolist()
             for step, time_us in enumerate(times_us):
                 self._cameras.play(step)
+                if step == self._scene.cut.end:
+                    # A matter of seconds, in which this clock would go on by hours.
+                    self._await(self._caught_up, "does not fetch what passed while Frigate's link was cut")
                 if step > 0:
                     # Each push is answered by the process that listens to the cameras: it had its turn by now.
                     self._air.push(step - 1)
@@ -91,6 +94,11 @@ class CityStations(threading.Thread):
         now_us, of = self._clock.now_us(), self._topics.of
         behind_us = max(now_us - max(of[s].newest_us, self._scene.start_us) for s in SOURCES)
         return behind_us < (AHEAD_S - STEP_S) * 1e6 and self._topics.records - self._handled() < _AHEAD_RECORDS
+
+    def _caught_up(self) -> bool:
+        """Return whether all minutes that should be told by now are, as the cameras saw them."""
+        until_us, known = self._clock.now_us() - round(GRACE_S * 1e6), self._topics.of[CAMERAS].readings
+        return all(known.get(key, (0, None))[1] == n for key, n in self._cameras.seen.items() if key[2] <= until_us)
 
     def _all_there(self) -> bool:
         of = self._topics.of

@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,6 +48,13 @@ def left(tmp_path_factory: pytest.TempPathFactory) -> Left:
     return Left(done.stdout, messages, out)
 
 
+def leading(message: AlertMessage, n: int) -> list[tuple[str, int]]:
+    """Return the channels with the largest shares, and on which side of the expected they lie."""
+    channels: Any = message.explanation.get("channels", [])
+    channels = sorted(channels, key=lambda entry: -entry["share"])
+    return [(entry["channel"], entry["sign"]) for entry in channels[:n]]
+
+
 def test_the_blocked_road_is_raised_with_vehicles_and_no2(left: Left) -> None:
     """Protects the reason for joining sources: one incident at that place, explained by a camera and an air monitor."""
     blocked = city(_DAYS, _SEED).road_blocked()
@@ -59,11 +67,7 @@ def test_the_blocked_road_is_raised_with_vehicles_and_no2(left: Left) -> None:
     ]
     assert len({message.incident_id for message in raised}) == 1
     assert any(message.tier.name == "ALERT" for message in raised)
-    named = {
-        entry["channel"]: entry["sign"]
-        for message in raised
-        for entry in sorted(message.explanation["channels"], key=lambda entry: -entry["share"])[:2]  # type: ignore[index, arg-type, union-attr, call-overload]
-    }
+    named = {channel: sign for message in raised for channel, sign in leading(message, 2)}
     assert named["car"] == -1
     assert named["no2"] == -1
 
