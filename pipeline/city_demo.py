@@ -33,13 +33,13 @@ from pipeline.city_cameras import CAR, PERSON, CityCameras
 from pipeline.city_findings import Findings, findings, show
 from pipeline.city_ingest import SOURCES, TOPICS, CityIngest, IngestFailed, Places, config_text
 from pipeline.city_river import CityRiver
-from pipeline.city_scene import PLACES, STEP_S, CityScene, city
+from pipeline.city_scene import PLACES, STEP_S, STREAM, CityScene, city
 from pipeline.city_stations import CityStations, StationsStuck
 from pipeline.city_topics import CityTopics
 from pipeline.config import Config, load
 from pipeline.daemon import Daemon
 from pipeline.demo import ConsoleSink
-from pipeline.exit_codes import OK, SOFTWARE, UNAVAILABLE
+from pipeline.exit_codes import OK, SOFTWARE, UNAVAILABLE, USAGE
 from pipeline.frigate_api import FrigateApi
 from pipeline.frigate_simulation import SimulatedFrigate
 from pipeline.incident import rfc3339
@@ -79,6 +79,10 @@ def main(args: argparse.Namespace) -> int:
     (out / "alerts.jsonl").unlink(missing_ok=True)
     try:
         scene = city(DAYS if args.days is None else args.days, args.seed)
+    except ValueError as error:
+        console.print(f"demo: {error}", style="red", markup=False, highlight=False)
+        return USAGE
+    try:
         _introduce(console, scene)
         with _running(out, scene, args.seed) as found:
             started = time.monotonic()
@@ -86,9 +90,6 @@ def main(args: argparse.Namespace) -> int:
             daemon = _play(console, found, recorder, args.seed)
             result = findings(scene, found.cameras, found.air, found.river, found.topics, recorder, daemon)
             result.seconds = time.monotonic() - started
-    except ValueError as error:
-        console.print(f"demo: {error}", style="red", markup=False, highlight=False)
-        return UNAVAILABLE
     except (NoBroker, ConnectorError, IngestFailed, StationsStuck, PushFailed) as error:
         console.print(f"demo: {error}", style="red", markup=False, highlight=False)
         return UNAVAILABLE
@@ -175,7 +176,7 @@ def _play(console: Console, found: City, recorder: Recorder, seed: int) -> Daemo
 def _describe(config: Config, daemon: Daemon, recorder: Recorder) -> None:
     by_name = {stream.name: stream for stream in daemon.streams}
     for stream in config.streams:
-        if stream.name == "city":
+        if stream.name == STREAM:
             # In a fixed order, not in that of arrival: then a seed gives the same run every time.
             by_name[stream.name].add_entities(PLACES)
         recorder.describe(

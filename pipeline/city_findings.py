@@ -220,7 +220,7 @@ def _events(found: Findings) -> Table:
     by, fault = verdict.by, verdict.fault
     table.add_row(
         "road blocked", fault.entity, rfc3339(fault.start_us)[5:16], rfc3339(fault.end_us)[5:16],
-        "missed" if by is None else f"after {(verdict.delay_s or 0.0) / 60:.0f} min",
+        "missed" if by is None else f"within {((verdict.delay_s or 0.0) + STEP_S) / 60:.0f} min",
         "" if by is None else f"{by.kind} ({'alert' if by.alert else 'watch'})",
         ", ".join(f"{name} {share:.0%}" for name, share in list(found.shares.items())[:LEADING + 1]),
     )  # fmt: skip

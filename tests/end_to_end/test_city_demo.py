@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline import cli
 from pipeline.city_scene import PLACES, city
+from pipeline.exit_codes import UNAVAILABLE, USAGE
 from pipeline.incident import AlertMessage, decode
 from tests.mosquitto_server import mosquitto
 
@@ -103,6 +105,21 @@ def test_the_report_shows_both_streams(left: Left) -> None:
     data = json.loads(page[page.index(">", begin) + 1 : page.index("</script>", begin)])
     assert {s["name"] for s in data["streams"]} == {"city", "river"}
     assert any(known["kind"] == "road_blocked" for s in data["streams"] for e in s["entities"] for known in e["known"])
+
+
+def test_without_a_broker_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Protects whoever has no mosquitto and cannot get it: a sentence and an exit code, no trace of a program."""
+    monkeypatch.setattr("pipeline.city_broker.program", lambda name: None)
+    assert cli.main(["demo", "--site", "city", "--out", str(tmp_path)]) == UNAVAILABLE
+    assert "install Debian's package mosquitto" in " ".join(capsys.readouterr().out.split())
+
+
+def test_too_few_days_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Protects the promise of the demo: a network that has nothing to learn from finds nothing."""
+    assert cli.main(["demo", "--site", "city", "--out", str(tmp_path), "--days", "10"]) == USAGE
+    assert "allowed: 11" in capsys.readouterr().out
 
 
 def test_a_seed_gives_the_same_days_whatever_the_date_is() -> None:
