@@ -53,7 +53,7 @@ class FilesRead:
 
     def is_read(self, file: FoundFile) -> bool:
         """Return whether nothing of the file is left to be read, as far as its folder shows."""
-        state = self.files.get(file.path)
+        state = self.files.get(_named(file.path))
         return state is not None and state.done and state.version == file.version
 
     def start(self, file: FoundFile, content: BinaryIO, appendable: bool) -> int:
@@ -62,7 +62,7 @@ class FilesRead:
         A file that is the one of before, longer, goes on where it was left; so does one that was renamed. One that was
         cut, replaced or written anew is read from its beginning.
         """
-        state = self.files.get(file.path)
+        state = self.files.get(_named(file.path))
         if state is not None and state.inode and file.inode and state.inode != file.inode:
             state = None  # another file under the old name
         if state is None and appendable:
@@ -77,12 +77,17 @@ class FilesRead:
 
     def note(self, file: FoundFile, at: int, done: bool, head: str) -> None:
         """Keep how far a file was read."""
-        self.files[file.path] = FileState(at, file.version, file.inode, done, head)
+        self.files[_named(file.path)] = FileState(at, file.version, file.inode, done, head)
 
     def forget_all_but(self, there: Iterable[str]) -> None:
         """Forget files that are gone; one that was renamed is known by its new name by now."""
-        names = set(there)
+        names = {_named(path) for path in there}
         self.files = {path: state for path, state in self.files.items() if path in names}
+
+
+def _named(path: str) -> str:
+    """Return a path as a cursor can hold it: bytes of a name that are no UTF-8 are spelled out."""
+    return path if path.isascii() else path.encode("utf-8", "backslashreplace").decode()
 
 
 def head_of(content: BinaryIO, like: str = "", at: int = _HEAD_BYTES) -> str:

@@ -63,6 +63,20 @@ def test_files_are_read_by_name_and_it_ends(tmp_path: Path) -> None:
     assert read_once(tmp_path, lambda: source(tmp_path / "[abc].*", tmp_path)).readings() == []
 
 
+def test_names_that_are_no_utf8(tmp_path: Path) -> None:
+    """Protects all files of a folder from one with an odd name: it is read, once, and stops nothing."""
+    odd = os.fsdecode(bytes(tmp_path) + b"/a\xff\xfc.csv")
+    try:
+        Path(odd).write_text(HEADER + line(0))
+    except OSError:
+        pytest.skip("needs a file system that takes any name")
+    (tmp_path / "b.csv").write_text(HEADER + line(1) + "no row\n")
+    mapping = WIDE | {"entity": "@stem"}
+    trial = read_once(tmp_path, lambda: source(tmp_path / "*.csv", tmp_path, mapping=mapping))
+    assert [(r.entity, r.time_us // 60_000_000 % 1440) for r in trial.readings()] == [("a??", 0), ("b", 1)]
+    assert read_once(tmp_path, lambda: source(tmp_path / "*.csv", tmp_path, mapping=mapping)).readings() == []
+
+
 def test_canonical_lines_need_no_mapping(tmp_path: Path) -> None:
     """Protects JSON lines that say themselves what they are."""
     path = tmp_path / "a.jsonl"
