@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from connectors.interval_counts import IntervalCounts, Key
 from connectors.mqtt_messages import MqttMessage, Publish, Taken
 from connectors.mqtt_reading import rejected, too_large
-from connectors.reading import Quality, Reading, Rejected
+from connectors.reading import Quality, Reading, Reason, Rejected
 from connectors.refusal import Refusal
 from connectors.source import Outlet
+from connectors.timestamps import to_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,9 @@ class _Taking:
 
 
 _MOST_TOPICS = 20_000
+_MOST_AHEAD_US = 3_600_000_000
+_SOUND_CLOCK_US = 1_735_689_600_000_000
+"""2025: a wall clock before this was never set, and nothing is held against it."""
 
 
 class CameraMessages:
@@ -96,7 +100,7 @@ class CameraMessages:
             if not message.payload:
                 self._delete(message, taking)
                 continue
-            outcome = too_large(message) or self._read(message)
+            outcome = too_large(message) or _not_ahead(self._read(message), message.received_us)
             if isinstance(outcome, Refusal):
                 taking.refused.append(rejected(message, [outcome]))
                 continue
@@ -144,3 +148,14 @@ class CameraMessages:
                 self._counts.forget(report.key)
             else:
                 taking.readings.append(Reading(*report.key, message.received_us, None, "1", Quality.MISSING))
+
+
+def _not_ahead(outcome: Reports | Refusal, received_us: int) -> Reports | Refusal:
+    """Return what was read, unless the camera's clock runs ahead: its counters would be deaf until that time comes."""
+    if isinstance(outcome, Refusal) or received_us < _SOUND_CLOCK_US:
+        return outcome
+    latest_us = max((report.time_us for report in outcome.reports), default=0)
+    if latest_us <= received_us + _MOST_AHEAD_US:
+        return outcome
+    detail = f"time {to_text(latest_us)} is ahead of {to_text(received_us)}, when it came; look at the camera's clock"
+    return Refusal(Reason.TOO_FAR_AHEAD, detail)

@@ -119,8 +119,9 @@ class HubeauSource:
             if past:
                 ends.append((codes, end_us))
                 more = True
+        now_us = poller.now_us()  # a clock of theirs that runs ahead may not move us past what is still to come
         for code, part, time_us in seen:
-            progress.saw(code, part, time_us)
+            progress.saw(code, part, min(time_us, now_us))
         for codes, end_us in ends:
             progress.complete(codes, end_us)
         poll.finish(progress.cursor(self._codes))

@@ -125,7 +125,8 @@ class UkFloodSource:
         page = _usable(answer)
         poll.add(page.readings, page.rejected)
         for one in page.readings:
-            progress.saw(station, one.channel, one.time_us)
+            # A clock of theirs that runs ahead may not move us past what is still to come.
+            progress.saw(station, one.channel, min(one.time_us, poller.now_us()))
         # Unsorted the oldest come first, so what did not fit is asked for next.
         return page.rows >= MOST_ROWS and progress.since(station) > since_us
 

@@ -301,6 +301,24 @@ def test_counts_equal_the_cameras_through_resets_and_restarts(server: MosquittoS
         assert {(r.entity, r.channel, r.unit) for r in trial.readings()} == {("Cam7/GateLine", "count", "1")}
 
 
+def test_a_clock_that_ran_ahead_once_deafens_no_counter(server: MosquittoServer, tmp_path: Path) -> None:
+    """Protects the counts after a camera's clock was put right: without that they wait until that time comes."""
+    camera = Counting(server)
+    with Trial(tmp_path) as trial:
+        trial.run(onvif_source(server))
+        trial.until(lambda: None in trial.reasons)
+        camera.count([0, 1, 2])
+        right_us = camera._time_us
+        camera._time_us += 3 * 365 * 86_400 * SECOND
+        camera.count([3])
+        camera._time_us = right_us
+        camera.count([4, 5, 6])
+        trial.until(lambda: told_sum([trial]) == camera.counted)
+        ((_, headers),) = trial.dead_letters()
+        assert headers["vedette-reason"] == "too_far_ahead"
+        assert "camera's clock" in headers["vedette-detail"]
+
+
 def test_a_deleted_property_is_missing_and_its_counter_forgotten(server: MosquittoServer, tmp_path: Path) -> None:
     """Protects from the last state of a rule that is no more: a payload of no bytes takes it back."""
     inside = "Cam7/onvif-ej/RuleEngine/FieldDetector/ObjectsInside/&1/Yard"

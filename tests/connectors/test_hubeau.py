@@ -207,6 +207,15 @@ def test_a_dead_station_holds_back_no_other(service: HubeauService, source: Make
     assert service.asked()[-1].query["date_debut_obs"] >= ago(2 * 1440 + 132)
 
 
+def test_a_time_to_come_hides_nothing(service: HubeauService, source: Make, trial: Trial) -> None:
+    """Protects what a station measures after one observation of a clock that ran ahead."""
+    service.rows = [observation(ago(30), 1), observation(ago(-3 * 1440), 9)]
+    trial.run(source())
+    trial.until(lambda: len(service.asked()) >= 3)
+    service.rows.append(observation(ago(2), 2))
+    trial.until(lambda: [one.value for one in trial.readings()] == [1.0, 2.0])
+
+
 def test_an_absence_of_weeks_is_caught_up_in_parts(service: HubeauService, source: Make, trial: Trial) -> None:
     """Protects the memory: two days at a time, and quiet days in between do not stop it."""
     service.rows = [observation(ago(60 * n), n) for n in range(1, 600) if not 100 < n < 400]

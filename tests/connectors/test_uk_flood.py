@@ -225,6 +225,20 @@ def test_a_second_life_asks_since_the_first(service: UkFloodService, source: Mak
         assert [one.value for one in second.readings()] == [2.0, 3.0]
 
 
+def test_a_time_to_come_hides_nothing(service: UkFloodService, source: Make, tmp_path: Path) -> None:
+    """Protects what a station measures after one reading of a clock that ran ahead, in this life and the next."""
+    service.rows = [reading(ago(30), 1), reading(ago(-3 * 1440), 9)]
+    with Trial(tmp_path) as first:
+        first.run(source(STATION))
+        first.until(lambda: len(service.asked()) >= 3)
+        service.rows.append(reading(ago(2), 2))
+        first.until(lambda: [one.value for one in first.readings()] == [1.0, 2.0])
+    service.rows.append(reading(ago(1), 3))
+    with Trial(tmp_path) as second:
+        second.run(source(STATION))
+        second.until(lambda: 3.0 in [one.value for one in second.readings()])
+
+
 @pytest.mark.parametrize(
     "bad", [page_reply(), Reply(body=b'{"items": []}', stop_after=5), json_reply({}), busy_reply(503)]
 )
