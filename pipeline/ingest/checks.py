@@ -9,10 +9,11 @@ from pipeline.config_validation import Conflict
 
 if TYPE_CHECKING:
     from pipeline.config import Config
+    from pipeline.ingest.kind import SourceOptions
 
 
 def ingest_conflicts(config: Config) -> Iterator[Conflict]:
-    """Yield what contradicts something else: names used twice, topics that are not told or that nobody reads."""
+    """Yield what contradicts something else: names used twice, topics not told, read by nobody, or in a circle."""
     topics = [topic for stream in config.streams for topic in stream.topics]
     names: set[str] = set()
     for index, source in enumerate(config.ingest.sources):
@@ -24,3 +25,13 @@ def ingest_conflicts(config: Config) -> Iterator[Conflict]:
             yield (*at, "topic"), None, "is missing: the streams read several topics", f"one of {', '.join(topics)}"
         elif source.topic is not None and source.topic not in topics:
             yield (*at, "topic"), source.topic, "is read by no stream", f"one of {', '.join(topics)}"
+        own = source.topic or (topics[0] if len(topics) == 1 else None)
+        if own is not None and own in _topics_read(source):
+            yield (*at, "topics"), own, "is where its readings go: it would bring them for ever", "topics of others"
+
+
+def _topics_read(source: SourceOptions) -> tuple[str, ...]:
+    """Return the topics of the Kafka that readings go to which a source reads."""
+    from pipeline.ingest.kinds.kafka import KafkaOptions
+
+    return source.topics if isinstance(source, KafkaOptions) and source.cluster is None else ()

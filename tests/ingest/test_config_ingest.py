@@ -59,6 +59,18 @@ def test_names_topics_and_sizes_are_checked() -> None:
     assert "the streams read several topics" in said
 
 
+def test_a_source_that_would_read_what_it_writes_is_refused() -> None:
+    """Protects from readings that go round in a circle, longer by a prefix each time; another cluster is no circle."""
+    said = "\n".join(
+        mistakes("  sources:\n    - {name: a, kind: kafka, topic: air, topics: [plant, air], prefix: x-}\n")
+    )
+    assert "ingest.sources[0].topics" in said
+    assert "is where its readings go" in said
+    other = "cluster: {bootstrap_servers: [other:9092]}"
+    loads(f"{HEAD}  sources:\n    - {{name: a, kind: kafka, topic: air, topics: [air], {other}}}\n", {})
+    loads(f"{HEAD}  sources:\n    - {{name: a, kind: kafka, topic: air, topics: [water]}}\n", {})
+
+
 def test_the_effective_config_shows_a_sources_own_options_and_masks_secrets() -> None:
     """Protects `vedette check --effective`: what a kind adds is shown, keys are not."""
     text = HEAD + "  sources:\n    - {name: a, kind: usgs, topic: water, sites: [USGS-1], key: very-secret}\n"
