@@ -40,6 +40,13 @@ def unchanged(one: Console) -> bool:
     return one.store.labels_of(["a" * 32]) == [] and one.trained == [] and one.store.count_actions() == 0
 
 
+def test_a_token_without_a_secret_is_nobodys() -> None:
+    """Protects from an empty file or variable in the place of a secret: whoever shows none would be let in to act."""
+    keeper = Gatekeeper([Token("anna", "", Role.ACT)])
+    assert keeper.token("") is None
+    assert keeper.asker({"authorization": "Bearer "}, "10.0.0.9").who is None
+
+
 def test_probes_are_open_whoever_asks(guarded: Console) -> None:
     """Protects orchestrators and Prometheus: they bring no token, from anywhere."""
     browser = guarded.browser(peer="10.0.0.9", host="vedette.example")
