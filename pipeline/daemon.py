@@ -73,6 +73,7 @@ class Daemon:
         self.decoder = decoder
         self.topics = dict(streams)
         self.streams = list(dict.fromkeys(streams.values()))
+        self._shared = {topic for topic, stream in streams.items() if list(streams.values()).count(stream) > 1}
         self.outputs = outputs
         self.keeper = keeper
         self.metrics = metrics
@@ -109,7 +110,7 @@ class Daemon:
                 readings = stream.screen_batch(batch, block, self.now_us())
                 self.outputs.dead_letters([*batch.rejected, *readings.rejected], self.now_us())
             with self.stage("window"):
-                late = stream.window(readings, block.partition, self.now_us())
+                late = stream.window(readings, block.partition, self.now_us(), self._named(block.topic))
             self.handled[TopicPartition(block.topic, block.partition)] = block.next_offset
             self.metrics.saw(stream.name, block, batch, readings)
             self.metrics.late(stream.name, late)
@@ -241,6 +242,10 @@ class Daemon:
 
     # ---- inner ----
 
+    def _named(self, topic: str) -> str:
+        """Return the topic where its stream has others beside it, for each keeps its own event time; else nothing."""
+        return topic if topic in self._shared else ""
+
     def _rebalanced(self, revoked: set[TopicPartition], assigned: set[TopicPartition]) -> None:
         """Give up the state of revoked partitions and take up that of assigned ones, before their records come."""
         if revoked:
@@ -249,7 +254,7 @@ class Daemon:
         for partition in revoked:
             self.handled.pop(partition, None)
             self._committed.pop(partition, None)
-            self.topics[partition.topic].release(partition.partition)
+            self.topics[partition.topic].release(partition.partition, self._named(partition.topic))
         for partition in sorted(assigned):
             stream = self.topics[partition.topic]
             offset = self.keeper.restore(stream, partition)
@@ -259,7 +264,7 @@ class Daemon:
                 self.source.seek(partition, offset)
                 # The clock moves this state on even if no record ever comes, so the next checkpoint must hold it too.
                 self.handled[partition] = self._committed[partition] = offset
-            stream.assign(partition.partition, self.now_us())
+            stream.assign(partition.partition, self.now_us(), self._named(partition.topic))
         self.housekeeping.moved(self.streams)
         log.info("partitions changed", revoked=len(revoked), assigned=len(assigned))
         self.metrics.partitions(self.source.assignment())
@@ -272,7 +277,7 @@ class Daemon:
         lag = self.source.lag()
         for partition in [p for p in self._awaited if lag.get(p) == 0]:
             self._awaited.discard(partition)
-            self.topics[partition.topic].leave_out(partition.partition)
+            self.topics[partition.topic].leave_out(partition.partition, self._named(partition.topic))
 
     def _away(self, error: SourceUnavailable) -> None:
         if self._away_since_s is None:

@@ -88,11 +88,14 @@ class Stream(StreamState):
         self.stages.data_quality.count(len(batch) + len(batch.rejected), refused, ahead)
         return screened
 
-    def window(self, readings: Screened, partition: int, now_us: int) -> int:
-        """Add readings to their windows; return how many came too late to count."""
+    def window(self, readings: Screened, partition: int, now_us: int, topic: str = "") -> int:
+        """Add readings to their windows; return how many came too late to count.
+
+        ``topic`` is given where the stream has several: each partition of each is waited for.
+        """
         if len(readings.slot) == 0:
             return 0
-        self.stages.watermarks.observe(partition, readings.max_time_us, now_us)
+        self.stages.watermarks.observe((topic, partition), readings.max_time_us, now_us)
         added = self.stages.windows.add(
             readings.slot,
             readings.channel,
@@ -229,20 +232,21 @@ class Stream(StreamState):
 
     # ---- partitions ----
 
-    def assign(self, partition: int, now_us: int) -> None:
+    def assign(self, partition: int, now_us: int, topic: str = "") -> None:
         """Hold event time for a partition that is read from now on: at what its state has seen, else until it delivers.
 
-        Without this the first partition to deliver in a catch-up would make the others late.
+        Without this the first partition to deliver in a catch-up would make the others late. Where the stream has
+        several topics the state is of all of them together, and says of none how far it has come.
         """
         screen, watermarks = self.stages.screen, self.stages.watermarks
-        watermarks.expect(partition, now_us)
+        watermarks.expect((topic, partition), now_us)
         slots = self._slots_of(partition)
-        if len(slots):
-            watermarks.observe(partition, int(screen.state["last_time_us"][slots].max()), now_us)
+        if len(slots) and not topic:
+            watermarks.observe((topic, partition), int(screen.state["last_time_us"][slots].max()), now_us)
 
-    def leave_out(self, partition: int) -> None:
+    def leave_out(self, partition: int, topic: str = "") -> None:
         """Let event time go on without a partition that has nothing to deliver; it counts again once it does."""
-        self.stages.watermarks.remove(partition)
+        self.stages.watermarks.remove((topic, partition))
 
     def suppressed(self) -> Counter[str]:
         """Return how often something was not said so far, by cause."""

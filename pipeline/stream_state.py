@@ -148,7 +148,7 @@ class StreamState:
         for name, incidents in self._with_incidents().items():
             incidents.restore_rows_shared(slots, meta["incidents"][name])
 
-    def release(self, partition: int) -> None:
+    def release(self, partition: int, topic: str = "") -> None:
         """Forget a partition's entities: another process has them now. The others move to fresh slots."""
         partitions = set(np.unique(self.stages.screen.state["partition"][: len(self.entities)]).tolist()) - {partition}
         kept = {}
@@ -159,7 +159,7 @@ class StreamState:
             state.reset(np.arange(state.capacity))
         self.stages.screen.clear()
         self.stages.windows.clear_held()
-        self.stages.watermarks.remove(partition)
+        self.stages.watermarks.remove((topic, partition))
         for incidents in self._with_incidents().values():
             incidents.clear()
         self._past.clear()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
 
@@ -20,7 +20,8 @@ class Watermarks:
     The minimum, because partitions are drained at different speeds and the maximum would make half of a catch-up late.
     A partition from which nothing has come for ``idle_timeout_us`` holds nothing up; when all are idle the clock
     carries the watermark on, so that the windows of silent sensors close. It never goes backwards, whoever joins,
-    leaves or comes back.
+    leaves or comes back. Partitions are told apart by whatever names them: by topic and number where a stream has several
+    topics, or the slower topic's readings would come late for the faster one's.
     """
 
     def __init__(self, idle_timeout_us: int) -> None:
@@ -28,24 +29,24 @@ class Watermarks:
         if idle_timeout_us <= 0:
             raise ValueError(f"idle_timeout_us is {idle_timeout_us}; it must be above 0")
         self._idle_timeout_us = idle_timeout_us
-        self._partitions: dict[int, _Partition] = {}
+        self._partitions: dict[Hashable, _Partition] = {}
         self._watermark_us: int | None = None
 
-    def expect(self, partition: int, now_us: int) -> None:
+    def expect(self, partition: Hashable, now_us: int) -> None:
         """Hold the watermark for a partition that was just assigned, until it delivers or its time-out passes.
 
         Without this the first partition to deliver in a catch-up sets a watermark that makes the others late.
         """
         self._partitions.setdefault(partition, _Partition(None, now_us))
 
-    def observe(self, partition: int, max_time_us: int, now_us: int) -> None:
+    def observe(self, partition: Hashable, max_time_us: int, now_us: int) -> None:
         """Note that readings up to ``max_time_us`` came from ``partition`` at ``now_us``."""
         known = self._partitions.setdefault(partition, _Partition(None, now_us))
         if known.max_time_us is None or max_time_us > known.max_time_us:
             known.max_time_us = max_time_us
         known.arrival_us = max(known.arrival_us, now_us)
 
-    def remove(self, partition: int) -> None:
+    def remove(self, partition: Hashable) -> None:
         """Forget a partition that is read elsewhere now; one that is not known is no error."""
         self._partitions.pop(partition, None)
 

@@ -163,6 +163,7 @@ class Rig:
         breaker: DeadLetterBreaker | None = None,
         commit_every_s: float = 1.0,
         warmup_steps: int | None = WARMUP_STEPS,
+        topics: Sequence[str] = (TOPIC,),
     ) -> None:
         config = config or stream_config()
         self.clock = Clock()
@@ -180,7 +181,7 @@ class Rig:
         self.daemon = Daemon(
             self.source,
             decoder,
-            {TOPIC: self.stream},
+            {topic: self.stream for topic in topics},
             outputs,
             keeper,
             self.metrics,

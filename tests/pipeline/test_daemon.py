@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,17 @@ def uninterrupted() -> Rig:
     rig = Rig(eventful())
     assert run_whole(rig) == OK
     return rig
+
+
+def test_the_slower_of_two_topics_is_not_late() -> None:
+    """Protects streams with several topics: their partitions of one number are told apart, each with its event time."""
+    fast = blocks_of(wandering(2, 40))
+    slow = [replace(block, topic="cameras") for block in blocks_of(wandering(2, 40))]
+    behind = 7  # half steps
+    order = [*fast[:behind], *(block for pair in zip(fast[behind:], slow, strict=False) for block in pair)]
+    rig = Rig(order, topics=[TOPIC, "cameras"], config=stream_config("    idle_timeout: 10m\n"))
+    assert run_whole(rig) == OK
+    assert rig.metrics.registry.get_sample_value("vedette_readings_late_total", {"stream": "air"}) in (None, 0.0)
 
 
 def test_readings_become_scores_and_alerts(uninterrupted: Rig) -> None:
