@@ -100,11 +100,15 @@ def _stream(tape: Tape) -> dict[str, Any]:
 
 
 def prometheus_config(ports: Ports) -> str:
-    """Return ``deploy/prometheus/prometheus.yml`` with this stack's ports, at a pace that fits its stations."""
+    """Return ``deploy/prometheus/prometheus.yml`` with this stack's ports, at a pace that fits its stations.
+
+    Its stations write to Kafka themselves, so there is no ingest process to ask.
+    """
     document: dict[str, Any] = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
     document["global"] |= {"scrape_interval": _SCRAPE, "scrape_timeout": _SCRAPE, "evaluation_interval": _SCRAPE}
     document["rule_files"] = [str(RULES)]
     at = {"vedette": ports.vedette, "prometheus": ports.prometheus}
+    document["scrape_configs"] = [job for job in document["scrape_configs"] if job["job_name"] in at]
     for job in document["scrape_configs"]:
         job["static_configs"] = [{"targets": [f"127.0.0.1:{at[job['job_name']]}"]}]
     document["alerting"]["alertmanagers"] = [{"static_configs": [{"targets": [f"127.0.0.1:{ports.alertmanager}"]}]}]

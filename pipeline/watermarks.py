@@ -20,8 +20,8 @@ class Watermarks:
     The minimum, because partitions are drained at different speeds and the maximum would make half of a catch-up late.
     A partition from which nothing has come for ``idle_timeout_us`` holds nothing up; when all are idle the clock
     carries the watermark on, so that the windows of silent sensors close. It never goes backwards, whoever joins,
-    leaves or comes back. Partitions are told apart by whatever names them: by topic and number where a stream has several
-    topics, or the slower topic's readings would come late for the faster one's.
+    leaves or comes back. Partitions are told apart by whatever names them: by topic and number where a stream has
+    several topics, or the slower topic's readings would come late for the faster one's.
     """
 
     def __init__(self, idle_timeout_us: int) -> None:

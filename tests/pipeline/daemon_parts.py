@@ -181,7 +181,7 @@ class Rig:
         self.daemon = Daemon(
             self.source,
             decoder,
-            {topic: self.stream for topic in topics},
+            dict.fromkeys(topics, self.stream),
             outputs,
             keeper,
             self.metrics,
