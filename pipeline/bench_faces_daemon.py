@@ -21,6 +21,7 @@ from pipeline.build_console import build_faces
 from pipeline.build_housekeeping import build_housekeeping
 from pipeline.config import Config, loads
 from pipeline.daemon import Daemon
+from pipeline.garbage import settle
 from pipeline.housekeeping import Housekeeping
 from pipeline.live import Live
 from pipeline.logs import configure
@@ -173,6 +174,7 @@ def _running(side: Side) -> Iterator[tuple[Daemon, _Marks, int]]:
             beside.start()
         while not daemon.source.assignment():
             daemon.turn()
+        settle()
         yield daemon, metrics, port
         daemon.shut_down()
 

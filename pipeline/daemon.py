@@ -320,6 +320,7 @@ def run(config: Config, path: Path) -> int:
     from pipeline.build import build_daemon, require_topics_of
     from pipeline.build_console import build_faces
     from pipeline.build_housekeeping import build_housekeeping
+    from pipeline.garbage import settle
     from pipeline.live import Live
 
     metrics = Metrics(status=Status(config.stall_timeout.total_seconds()))
@@ -334,6 +335,7 @@ def run(config: Config, path: Path) -> int:
             daemon = build_daemon(config, metrics=metrics, housekeeping=beside)
             _act_on_signals(daemon, config.shutdown_timeout.total_seconds())
             beside.start()
+            settle()
             with ServiceManager(metrics.status):
                 return daemon.run()
     except Misconfigured as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import threading
@@ -17,6 +16,7 @@ from connectors.errors import ConnectorError, Misconfigured
 from connectors.site_store import SiteStore
 from pipeline.config import Config
 from pipeline.exit_codes import CONFIG, OK, UNAVAILABLE
+from pipeline.garbage import settle
 from pipeline.health import HealthServer
 from pipeline.ingest.build import Ingest, build_ingest, require_topics_of
 from pipeline.ingest.catalogue import unusable_kinds
@@ -30,8 +30,6 @@ from pipeline.status import NotReady, Status
 log = structlog.get_logger("vedette.ingest")
 
 _LOOK_S = 0.2
-_GC_THRESHOLDS = (20_000, 20, 50)
-"""Readings hold no cycles, and come by the thousand: the defaults would have the collector run for each few hundred."""
 
 
 def run_ingest(config: Config, now_us: Callable[[], int] = lambda: time.time_ns() // 1000) -> int:
@@ -73,8 +71,7 @@ def run_ingest(config: Config, now_us: Callable[[], int] = lambda: time.time_ns(
 
 
 def _run(ingest: Ingest, status: Status, told: threading.Event, timeout_s: float) -> int:
-    gc.freeze()  # what is loaded by now stays; looking through it again and again costs a tenth of the time
-    gc.set_threshold(*_GC_THRESHOLDS)
+    settle()
     ingest.delivering.start()
     ingest.supervisor.start()
     for reason in status.reasons():

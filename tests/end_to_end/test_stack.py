@@ -133,8 +133,12 @@ def test_everything_is_well_and_ends_at_an_interrupt(tmp_path: Path) -> None:
             return readings(vedette) > before
 
         wait_until(more, "the stations' next readings have come")
-        scores = prometheus_says(prometheus, "query", query='vedette_score{stream="air"}')["result"]
-        assert len(scores) == 6
+
+        def all_scored() -> bool:
+            pause()
+            return len(prometheus_says(prometheus, "query", query='vedette_score{stream="air"}')["result"]) == 6
+
+        wait_until(all_scored, "every station has a score in Prometheus")
 
         pids = [part["pid"] for part in parts.values() if part["pid"] is not None]
         assert len(pids) == (4 if os.environ.get("KAFKA_HOME") else 3)
