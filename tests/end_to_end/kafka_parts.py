@@ -64,7 +64,7 @@ def read_all(servers: str, topic: str, settings: Mapping[str, Any]) -> list[Reco
         consumer.close()
 
 
-def wait_until(done: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
+def wait_until(done: Callable[[], bool], what: str, timeout_s: float = 180.0) -> None:
     """Call ``done``, which does some waiting or some work itself, until it is True; fail with ``what`` in the end."""
     deadline = time.monotonic() + timeout_s
     while not done():

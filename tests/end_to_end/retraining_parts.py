@@ -197,7 +197,7 @@ class Monitor:
         assert self._loop.is_alive(), "the loop has ended"
         return self.scores.newest_step() >= self.next_step - 2
 
-    def feed_until(self, done: Callable[[], object], what: str, timeout_s: float = 60.0) -> int:
+    def feed_until(self, done: Callable[[], object], what: str, timeout_s: float = 120.0) -> int:
         """Let the stations report step after step, each scored before the next, until ``done``; return how many."""
         first = self.next_step
 
