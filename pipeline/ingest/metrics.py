@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from connectors.reading import Reason
 
@@ -47,6 +47,7 @@ class IngestMetrics:
         self._events = self._counter("source_events", "What else happened, by kind.", "source", "event")
         self._newest = self._gauge("source_newest_timestamp_seconds", "Time of the newest reading.", "source")
         self._heard = self._gauge("source_heard_timestamp_seconds", "When the source last brought anything.", "source")
+        ProcessCollector(registry=self.registry)
 
     def delivered(self, readings: int, messages: int, seconds: float) -> None:
         """Kafka has acknowledged a batch."""

@@ -98,6 +98,12 @@ def test_rules_ask_for_metrics_and_labels_that_there_are() -> None:
             assert set(re.findall(r"(\w+)[=!]", matchers)) <= labels[name], f"{name}{{{matchers}}}"
 
 
+def test_both_processes_say_when_they_started() -> None:
+    """Protects the rule on restarts, which finds its processes by job: one that does not say so never fires it."""
+    for registry in (Metrics().registry, IngestMetrics().registry):
+        assert registry.get_sample_value("process_start_time_seconds")
+
+
 def test_every_metric_is_named_and_described_as_promtool_wants_it() -> None:
     """Protects users' conventions: units, _total, help; over all metrics, used or not."""
     lines = []
