@@ -8,9 +8,11 @@ metric                  becomes
 ======================= ==============================================================================================
 gauge                   its value under the metric's name
 sum, delta              likewise: what was added since the point before
-sum, cumulative         likewise: what was added since the counter began; may fall to 0 when its program restarts
-histogram, exponential  ``NAME.count`` and, where there is one, ``NAME.sum``, delta or cumulative as they come; buckets
-histogram, summary      and quantiles are not read
+sum, cumulative         likewise: what was added since the counter began; where it is monotonic, as a
+                        ``CounterReading`` with that start, of which the outlet makes what was added in between
+histogram, exponential  ``NAME.count`` and, where there is one, ``NAME.sum``: delta as they come, cumulative as
+histogram               counters; buckets are not read
+summary                 likewise, as they come, for it does not say how it counts; quantiles are not read
 no recorded value       a missing value (flag bit 0)
 ======================= ==============================================================================================
 """
@@ -26,9 +28,9 @@ from google.protobuf.message import DecodeError
 
 from connectors.codec_json import LONGEST_NAME
 from connectors.label_mapping import LabelMapping, Place
-from connectors.otlp_messages import MESSAGES
+from connectors.otlp_messages import CUMULATIVE, MESSAGES
 from connectors.pushed import Pushed
-from connectors.reading import Quality, Reading, Reason
+from connectors.reading import CounterReading, Quality, Reading, Reason
 from connectors.refusal import Refusal, shortened
 from connectors.timestamps import in_range
 
@@ -165,13 +167,18 @@ class _Request:
             detail = f"its channel has {longest} characters; allowed: at most {LONGEST_NAME}; attributes can be ignored"
             return Refusal(Reason.WRONG_TYPE, detail)
         missing = bool(point.flags & _NO_RECORDED_VALUE)
+        quality = Quality.MISSING if missing else Quality.UNKNOWN
+        counters = not missing and _is_counter(metric)
         for name, value in values.items():
-            self.pushed.readings.append(
-                Reading(
-                    place.entity, place.channel(name), time_us, None if missing else value,
-                    metric.unit[:64], Quality.MISSING if missing else Quality.UNKNOWN,
+            channel, unit = place.channel(name), metric.unit[:64]
+            if counters:
+                since_us = point.start_time_unix_nano // 1000 or None
+                reading = CounterReading(place.entity, channel, time_us, value, unit, quality, since_us=since_us)
+                self.pushed.readings.append(reading)
+            else:
+                self.pushed.readings.append(
+                    Reading(place.entity, channel, time_us, None if missing else value, unit, quality)
                 )
-            )  # fmt: skip
         return None
 
     def _place(self, of_point: dict[str, str | None], of_resource: dict[str, str | None]) -> Place | Refusal:
@@ -181,6 +188,16 @@ class _Request:
         if lists:
             return Refusal(Reason.UNSUPPORTED, f"attribute {shortened(lists[0])} is a list or bytes")
         return self._labels.place({name: text for name, text in labels.items() if text is not None})
+
+
+def _is_counter(metric: Any) -> bool:
+    """Return whether its points say that they only grow until they are reset; a cumulative histogram's count and sum
+    do by definition."""
+    kind = metric.WhichOneof("data")
+    if kind not in ("sum", "histogram", "exponential_histogram"):
+        return False
+    data = getattr(metric, kind)
+    return data.aggregation_temporality == CUMULATIVE and (kind != "sum" or data.is_monotonic)
 
 
 def _values(metric: Any, point: Any) -> dict[str, float] | Refusal:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from connectors.protobuf_messages import message_classes
 
 _STAMPS = {"start_time_unix_nano": (2, "fixed64"), "time_unix_nano": (3, "fixed64")}
+_TEMPORALITY = {"aggregation_temporality": (2, "AggregationTemporality")}
 _COUNT_AND_SUM = {"count": (4, "fixed64"), "sum": (5, "double?")}
 
 MESSAGES = message_classes(
@@ -20,9 +21,9 @@ MESSAGES = message_classes(
             "summary": (11, "Summary"),
         },
         "Gauge": {"data_points": (1, "NumberDataPoint*")},
-        "Sum": {"data_points": (1, "NumberDataPoint*")},
-        "Histogram": {"data_points": (1, "HistogramDataPoint*")},
-        "ExponentialHistogram": {"data_points": (1, "ExponentialHistogramDataPoint*")},
+        "Sum": _TEMPORALITY | {"data_points": (1, "NumberDataPoint*"), "is_monotonic": (3, "bool")},
+        "Histogram": _TEMPORALITY | {"data_points": (1, "HistogramDataPoint*")},
+        "ExponentialHistogram": _TEMPORALITY | {"data_points": (1, "ExponentialHistogramDataPoint*")},
         "Summary": {"data_points": (1, "SummaryDataPoint*")},
         "NumberDataPoint": _STAMPS | {
             "as_double": (4, "double"), "as_int": (6, "sfixed64"), "attributes": (7, "KeyValue*"),
@@ -53,5 +54,13 @@ MESSAGES = message_classes(
             "string_value", "bool_value", "int_value", "double_value", "array_value", "kvlist_value", "bytes_value",
         ),
     },
+    {
+        "AggregationTemporality": (
+            "AGGREGATION_TEMPORALITY_UNSPECIFIED", "AGGREGATION_TEMPORALITY_DELTA",
+            "AGGREGATION_TEMPORALITY_CUMULATIVE",
+        ),
+    },
 )  # fmt: skip
 """Name to class."""
+CUMULATIVE = 2
+"""Of ``AggregationTemporality``: since the counter began, not since the point before."""

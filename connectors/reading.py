@@ -66,6 +66,13 @@ class Reading(msgspec.Struct, gc=False):
     id: str = ""
 
 
+class CounterReading(Reading, gc=False):
+    """A reading whose payload itself says that its value is a total which only grows until it is reset."""
+
+    since_us: int | None = None
+    """When it began to count, where that is told."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rejected:
     """A record that was refused, with the bytes as they came and where they came from."""

@@ -15,7 +15,7 @@ from connectors.codec_otlp import Otlp, status, success
 from connectors.label_mapping import LabelMapping
 from connectors.otlp_messages import MESSAGES
 from connectors.pushed import Pushed
-from connectors.reading import Quality, Reading, Reason
+from connectors.reading import CounterReading, Quality, Reading, Reason
 
 NOW_US = 1_795_190_400_000_000
 NOW = str(NOW_US * 1000)
@@ -54,12 +54,45 @@ def test_a_gauge_with_a_unit() -> None:
     assert found.readings == [Reading("station-7", "pm25", NOW_US, value, "ug/m3") for value in (3.5, 4.0)]
 
 
-@pytest.mark.parametrize("temporality", [1, 2])
-def test_sums_are_kept_as_they_are(temporality: int) -> None:
-    """Protects counters, delta or cumulative, from being turned into something else."""
-    points = [{"asInt": "7", "timeUnixNano": NOW, "startTimeUnixNano": "1795190300000000000"}]
-    metric = {"name": "cars", "sum": {"dataPoints": points, "aggregationTemporality": temporality, "isMonotonic": True}}
-    assert read(request(metric)).readings == [Reading("station-7", "cars", NOW_US, 7.0)]
+START_US = NOW_US - 100_000_000
+_PLAIN = Reading("station-7", "cars", NOW_US, 7.0)
+_COUNTER = CounterReading("station-7", "cars", NOW_US, 7.0, since_us=START_US)
+
+
+@pytest.mark.parametrize(
+    ("told", "becomes"),
+    [
+        ({"aggregationTemporality": 2, "isMonotonic": True}, _COUNTER),
+        ({"aggregationTemporality": "AGGREGATION_TEMPORALITY_CUMULATIVE", "isMonotonic": True}, _COUNTER),
+        ({"aggregationTemporality": 2}, _PLAIN),
+        ({"aggregationTemporality": 1, "isMonotonic": True}, _PLAIN),
+        ({"aggregationTemporality": 7, "isMonotonic": True}, _PLAIN),
+        ({"isMonotonic": True}, _PLAIN),
+    ],
+)
+def test_a_sum_says_whether_it_is_a_counter(told: dict[str, Any], becomes: Reading) -> None:
+    """Protects increases from being made of what is no counter, and counters from passing for gauges."""
+    points = [{"asInt": "7", "timeUnixNano": NOW, "startTimeUnixNano": str(START_US * 1000)}]
+    assert read(request({"name": "cars", "sum": {"dataPoints": points, **told}})).readings == [becomes]
+
+
+def test_a_counter_without_a_start_or_a_value() -> None:
+    """Protects from a start in 1970, and a counter without a recorded value from a total of 0."""
+    points = [{"asInt": "7", "timeUnixNano": NOW}, {"flags": 1, "timeUnixNano": NOW}]
+    metric = {"name": "cars", "sum": {"dataPoints": points, "aggregationTemporality": 2, "isMonotonic": True}}
+    assert read(request(metric)).readings == [
+        CounterReading("station-7", "cars", NOW_US, 7.0),
+        Reading("station-7", "cars", NOW_US, None, quality=Quality.MISSING),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["histogram", "exponentialHistogram"])
+def test_a_cumulative_histogram_is_two_counters(kind: str) -> None:
+    """Protects both numbers of a histogram that counts since it began; a delta's stay as they are."""
+    for temporality, of in ((2, CounterReading), (1, Reading)):
+        points = [{"count": "4", "sum": 3.5, "timeUnixNano": NOW}]
+        found = read(request({"name": "wait", kind: {"dataPoints": points, "aggregationTemporality": temporality}}))
+        assert [(type(r), r.channel) for r in found.readings] == [(of, "wait.count"), (of, "wait.sum")]
 
 
 @pytest.mark.parametrize("kind", ["histogram", "exponentialHistogram", "summary"])
