@@ -5,20 +5,22 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from deploy.grafana.board import Annotation, board, choice, console_variable, put, source_variable
-from deploy.grafana.daemon_outputs import EACH, OF_STREAM, ONE, RATE, state, told
+from deploy.grafana.daemon_outputs import OF_STREAM, ONE, state, told
 from deploy.grafana.drawing import (
     BLUE,
     GREEN,
     RED,
-    YELLOW,
+    YES_NO,
     Link,
     Panel,
-    Query,
-    Step,
+    climbing,
+    counts,
     lines,
     number,
+    rates,
     states,
 )
+from deploy.grafana.promql import RATE, Query, each_stream, increase, largest, quantile, rate, total
 
 _OURS = f" and on (instance, job) vedette_build_info{ONE}"
 """Every exporter has the process metrics: only ours are meant."""
@@ -50,35 +52,28 @@ def daemon() -> Dashboard:
 
 
 def _health() -> list[Panel]:
-    yes_no = [("0", "no", RED), ("1", "yes", GREEN)]
     return [
-        states(
-            "Ready",
-            Query(f"vedette_ready{ONE}", "{{instance}}"),
-            text="When /readyz said yes.",
-            words=yes_no,
-            width=8,
-        ),
+        states("Ready", "When /readyz said yes.", Query(f"vedette_ready{ONE}", "{{instance}}"), YES_NO, width=8),
         states(
             "Broker reachable",
+            "Whether the broker answered.",
             Query(f"vedette_source_reachable{ONE}", "{{instance}}"),
-            text="Whether the broker answered.",
-            words=yes_no,
+            YES_NO,
             width=8,
         ),
         number(
             "Since the loop turned",
+            "A loop that stands for two minutes fails /livez.",
             Query(f"time() - min(vedette_loop_tick_timestamp_seconds{ONE})"),
-            text="A loop that stands for two minutes fails /livez.",
             unit="s",
-            steps=[Step(GREEN), Step(YELLOW, 30), Step(RED, 120)],
+            steps=climbing(30, 120),
             height=6,
             links=_SYSTEM,
         ),
         number(
             "Partitions",
-            Query(f"sum(vedette_assigned_partitions{ONE})"),
-            text="Partitions that are read, of all replicas.",
+            "Partitions that are read, of all replicas.",
+            total(f"vedette_assigned_partitions{ONE}"),
             height=6,
             links=_SYSTEM,
         ),
@@ -86,144 +81,111 @@ def _health() -> list[Panel]:
 
 
 def _throughput() -> list[Panel]:
+    lag = total(f"vedette_consumer_lag_records{ONE}", by="topic, partition")
     return [
-        lines(
-            "Readings",
-            [Query(f"sum by (stream) (rate(vedette_readings_total{OF_STREAM}{RATE}))", "{{stream}}")],
-            text="Readings taken in per second.",
-            unit="cps",
-        ),
-        lines(
-            "Records",
-            [Query(f"sum by (topic) (rate(vedette_records_consumed_total{ONE}{RATE}))", "{{topic}}")],
-            text="Records read per second.",
-            unit="cps",
-        ),
+        rates("Readings", "Readings taken in per second.", rate(f"vedette_readings_total{OF_STREAM}", by="stream")),
+        rates("Records", "Records read per second.", rate(f"vedette_records_consumed_total{ONE}", by="topic")),
         lines(
             "Lag",
-            [Query(f"sum by (topic, partition) (vedette_consumer_lag_records{ONE})", "{{topic}}/{{partition}}")],
-            text="Records between us and the end of each partition.",
+            "Records between us and the end of each partition.",
+            lag.with_legend("{{topic}}/{{partition}}"),
             links=_SYSTEM,
         ),
         lines(
             "Event time behind the clock",
-            [Query(f"max by (stream) (vedette_event_time_lag_seconds{OF_STREAM})", "{{stream}}")],
-            text="Its least is a step and its grace; a line that climbs at 1 s/s stands still.",
+            "Its least is a step and its grace; a line that climbs at 1 s/s stands still.",
+            largest(f"vedette_event_time_lag_seconds{OF_STREAM}", by="stream"),
             unit="s",
         ),
-        lines(
+        rates(
             "Steps closed and revised",
-            [
-                Query(f"sum by (stream) (rate(vedette_frames_closed_total{OF_STREAM}{RATE}))", "{{stream}}: closed"),
-                Query(f"sum by (stream) (rate(vedette_revisions_total{OF_STREAM}{RATE})){EACH}", "{{stream}}: revised"),
-            ],
-            text="Steps per second that were scored, and scored again for late readings.",
-            unit="cps",
+            "Steps per second that were scored, and scored again for late readings.",
+            rate(f"vedette_frames_closed_total{OF_STREAM}", by="stream", called="closed"),
+            each_stream(rate(f"vedette_revisions_total{OF_STREAM}", by="stream", called="revised"), OF_STREAM),
         ),
         lines(
             "Entities",
-            [
-                Query(f"sum by (stream) (vedette_entities{OF_STREAM})", "{{stream}}"),
-                Query(f"sum by (stream) (vedette_entities_warming{OF_STREAM})", "{{stream}}: warming"),
-            ],
-            text="Known, and of those not scored yet.",
+            "Known, and of those not scored yet.",
+            total(f"vedette_entities{OF_STREAM}", by="stream"),
+            total(f"vedette_entities_warming{OF_STREAM}", by="stream", called="warming"),
         ),
     ]
 
 
 def _latency() -> list[Panel]:
-    bucket = f"sum by (le) (rate(vedette_commit_seconds_bucket{ONE}{RATE}))"
+    buckets = f"vedette_commit_seconds_bucket{ONE}"
     return [
         lines(
             "Time in each stage",
-            [Query(f"sum by (stage) (rate(vedette_stage_seconds_total{ONE}{RATE}))", "{{stage}}")],
-            text="Seconds per second; what is not spent waiting in poll is the load. commit holds checkpoint.",
+            "Seconds per second; what is not spent waiting in poll is the load. commit holds checkpoint.",
+            rate(f"vedette_stage_seconds_total{ONE}", by="stage"),
             unit="s",
             stacked=True,
         ),
         lines(
             "Commit",
-            [
-                Query(f"histogram_quantile(0.5, {bucket})", "median"),
-                Query(f"histogram_quantile(0.99, {bucket})", "99 of 100"),
-            ],
-            text="Time to make outputs durable and commit.",
+            "Time to make outputs durable and commit.",
+            quantile(0.5, buckets, called="median"),
+            quantile(0.99, buckets, called="99 of 100"),
             unit="s",
         ),
         lines(
             "Memory",
-            [Query(f"process_resident_memory_bytes{ONE}{_OURS}", "{{instance}}")],
-            text="Resident memory of the daemon, without training jobs.",
+            "Resident memory of the daemon, without training jobs.",
+            Query(f"process_resident_memory_bytes{ONE}{_OURS}", "{{instance}}"),
             unit="bytes",
             width=8,
         ),
         lines(
             "Processor",
-            [Query(f"rate(process_cpu_seconds_total{ONE}{RATE}){_OURS}", "{{instance}}")],
-            text="Cores in use by the daemon.",
+            "Cores in use by the daemon.",
+            Query(f"rate(process_cpu_seconds_total{ONE}{RATE}){_OURS}", "{{instance}}"),
             unit="none",
             width=8,
         ),
         lines(
             "Open files",
-            [
-                Query(f"process_open_fds{ONE}{_OURS}", "{{instance}}"),
-                Query(f"process_max_fds{ONE}{_OURS}", "{{instance}}: most"),
-            ],
-            text="File descriptors, and how many it may have.",
+            "File descriptors, and how many it may have.",
+            Query(f"process_open_fds{ONE}{_OURS}", "{{instance}}"),
+            Query(f"process_max_fds{ONE}{_OURS}", "{{instance}}: most"),
             width=8,
         ),
     ]
 
 
 def _errors() -> list[Panel]:
+    unusable = increase(f"vedette_checkpoints_unusable_total{ONE}", by="reason").or_zero()
     return [
-        lines(
+        rates(
             "Refused",
-            [
-                Query(
-                    f"sum by (stream, reason) (rate(vedette_dead_letters_total{OF_STREAM}{RATE})){EACH}",
-                    "{{stream}} {{reason}}",
-                )
-            ],
-            text="Records and readings that went to the dead-letter topic, per second.",
-            unit="cps",
+            "Records and readings that went to the dead-letter topic, per second.",
+            each_stream(rate(f"vedette_dead_letters_total{OF_STREAM}", by="stream, reason"), OF_STREAM),
         ),
-        lines(
+        rates(
             "Late",
-            [Query(f"sum by (stream) (rate(vedette_readings_late_total{OF_STREAM}{RATE}))", "{{stream}}")],
-            text="Readings per second that came after their step could be revised.",
-            unit="cps",
+            "Readings per second that came after their step could be revised.",
+            rate(f"vedette_readings_late_total{OF_STREAM}", by="stream"),
         ),
         states(
             "Circuit breaker",
-            Query(f"max by (stream) (vedette_circuit_breaker_open{OF_STREAM})", "{{stream}}"),
-            text="Whether a flood of bad records is held off.",
-            words=[("0", "closed", GREEN), ("1", "open", RED)],
+            "Whether a flood of bad records is held off.",
+            largest(f"vedette_circuit_breaker_open{OF_STREAM}", by="stream"),
+            [("0", "closed", GREEN), ("1", "open", RED)],
             width=8,
         ),
-        lines(
+        counts(
             "Rebalances",
-            [Query(f"increase(vedette_rebalances_total{ONE}{RATE})", "{{instance}}")],
-            text="Times that the partitions changed.",
-            bars=True,
+            "Times that the partitions changed.",
+            Query(f"increase(vedette_rebalances_total{ONE}{RATE})", "{{instance}}"),
             width=8,
             height=6,
-            interval="5m",
         ),
-        lines(
+        counts(
             "Checkpoint errors",
-            [
-                Query(f"sum(increase(vedette_checkpoint_errors_total{ONE}{RATE}))", "not written"),
-                Query(
-                    f"sum by (reason) (increase(vedette_checkpoints_unusable_total{ONE}{RATE})) or vector(0)",
-                    "not usable {{reason}}",
-                ),
-            ],
-            text="Checkpoints that could not be written or taken up.",
-            bars=True,
+            "Checkpoints that could not be written or taken up.",
+            increase(f"vedette_checkpoint_errors_total{ONE}", called="not written"),
+            unusable.with_legend("not usable {{reason}}"),
             width=8,
             height=6,
-            interval="5m",
         ),
     ]

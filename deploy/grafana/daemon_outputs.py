@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-from deploy.grafana.drawing import (
-    GREEN,
-    RED,
-    YELLOW,
-    Panel,
-    Query,
-    Step,
-    lines,
-    number,
-    states,
-)
+from deploy.grafana.drawing import GREEN, RED, Panel, climbing, counts, lines, number, rates, states
+from deploy.grafana.promql import Query, age, chosen, each_stream, increase, least, quantile, rate, total
 
-ONE = '{instance=~"$instance"}'
-OF_STREAM = '{instance=~"$instance", stream=~"$stream"}'
-EACH = f" or on (stream) 0 * sum by (stream) (vedette_entities{OF_STREAM})"
-"""For `or`: what has not happened since the start has no series: it is zero for every stream that there is."""
-RATE = "[$__rate_interval]"
+ONE = chosen("instance")
+OF_STREAM = chosen("instance", "stream")
 
 
 def state() -> list[Panel]:
@@ -26,171 +14,124 @@ def state() -> list[Panel]:
     return [
         number(
             "Newest checkpoint",
-            Query(f"time() - min(vedette_checkpoint_timestamp_seconds{ONE} > 0)"),
-            text="Since state was last kept, by the replica that is furthest behind. One is due every minute.",
+            "Since state was last kept, by the replica that is furthest behind. One is due every minute.",
+            age(f"vedette_checkpoint_timestamp_seconds{ONE}"),
             unit="s",
-            steps=[Step(GREEN), Step(YELLOW, 180), Step(RED, 600)],
+            steps=climbing(180, 600),
             width=6,
             height=8,
         ),
         lines(
             "Checkpoints",
-            [Query(f"vedette_checkpoint_duration_seconds{ONE}", "{{instance}}")],
-            text="How long the newest took to write.",
+            "How long the newest took to write.",
+            Query(f"vedette_checkpoint_duration_seconds{ONE}", "{{instance}}"),
             unit="s",
             width=6,
         ),
         lines(
             "Checkpoint size",
-            [Query(f"vedette_checkpoint_size_bytes{ONE}", "{{instance}}")],
-            text="Of the newest, all partitions.",
+            "Of the newest, all partitions.",
+            Query(f"vedette_checkpoint_size_bytes{ONE}", "{{instance}}"),
             unit="bytes",
             width=6,
         ),
         lines(
             "Series per entity",
-            [
-                Query(f"vedette_entity_series{ONE}", "{{instance}}: shown"),
-                Query(f"vedette_entity_series_left_out{ONE}", "{{instance}}: left out"),
-            ],
-            text="Series of single entities in /metrics, and those beyond metrics.max_series.",
+            "Series of single entities in /metrics, and those beyond metrics.max_series.",
+            Query(f"vedette_entity_series{ONE}", "{{instance}}: shown"),
+            Query(f"vedette_entity_series_left_out{ONE}", "{{instance}}: left out"),
             width=6,
         ),
-        lines(
+        rates(
             "History",
-            [
-                Query(f"sum by (stream) (rate(vedette_history_rows_total{OF_STREAM}{RATE}))", "{{stream}}: kept"),
-                Query(
-                    f"sum by (stream) (rate(vedette_history_dropped_total{OF_STREAM}{RATE})){EACH}", "{{stream}}: lost"
-                ),
-            ],
-            text="Rows of closed frames per second that were kept, and that could not be.",
-            unit="cps",
+            "Rows of closed frames per second that were kept, and that could not be.",
+            rate(f"vedette_history_rows_total{OF_STREAM}", by="stream", called="kept"),
+            each_stream(rate(f"vedette_history_dropped_total{OF_STREAM}", by="stream", called="lost"), OF_STREAM),
             width=8,
         ),
         number(
             "History flushed",
-            Query(f"time() - min(vedette_history_flushed_timestamp_seconds{ONE} > 0)"),
-            text="Since the history was last written.",
+            "Since the history was last written.",
+            age(f"vedette_history_flushed_timestamp_seconds{ONE}"),
             unit="s",
-            steps=[Step(GREEN), Step(YELLOW, 600), Step(RED, 3600)],
+            steps=climbing(600, 3600),
             height=8,
         ),
         lines(
             "Alert database",
-            [
-                Query(f"sum(vedette_database_waiting{ONE})", "waiting"),
-                Query(f"sum(increase(vedette_database_dropped_total{ONE}{RATE}))", "given up"),
-            ],
-            text="Messages that wait for the database, and that were given up before it had them.",
+            "Messages that wait for the database, and that were given up before it had them.",
+            total(f"vedette_database_waiting{ONE}", called="waiting"),
+            increase(f"vedette_database_dropped_total{ONE}", called="given up"),
             width=6,
         ),
-        lines(
+        counts(
             "History and database errors",
-            [
-                Query(f"sum(increase(vedette_history_errors_total{ONE}{RATE}))", "history"),
-                Query(f"sum(increase(vedette_database_errors_total{ONE}{RATE}))", "database"),
-            ],
-            text="Failed writes and reads; each is tried again.",
-            bars=True,
+            "Failed writes and reads; each is tried again.",
+            increase(f"vedette_history_errors_total{ONE}", called="history"),
+            increase(f"vedette_database_errors_total{ONE}", called="database"),
             width=6,
-            interval="5m",
         ),
     ]
 
 
 def told() -> list[Panel]:
     """Return the panels of receivers and messages."""
-    delay = f"sum by (le, receiver) (rate(vedette_receiver_delay_seconds_bucket{ONE}{RATE}))"
+    waiting = f"vedette_receiver_waiting{ONE}"
+    up = least(f"vedette_receiver_up{ONE}", by="receiver, address")
+    failures = increase(f"vedette_receiver_failures_total{ONE}", by="receiver, cause").or_zero("receiver", waiting)
     return [
         states(
             "Receivers",
-            Query(f"min by (receiver, address) (vedette_receiver_up{ONE})", "{{receiver}} {{address}}"),
-            text="Whether each took the last that it was sent.",
-            words=[("0", "away", RED), ("1", "takes", GREEN)],
+            "Whether each took the last that it was sent.",
+            up,
+            [("0", "away", RED), ("1", "takes", GREEN)],
             width=12,
         ),
         lines(
             "Waiting for receivers",
-            [
-                Query(
-                    f"sum by (receiver, address) (vedette_receiver_waiting{ONE})",
-                    "{{receiver}} {{address}}",
-                ),
-                Query(f"sum(vedette_outbox_unwritten{ONE})", "not on the disk yet"),
-            ],
-            text="Messages that wait until their receiver is back; what is not on the disk yet is in memory only.",
+            "Messages that wait until their receiver is back; what is not on the disk yet is in memory only.",
+            total(waiting, by="receiver, address"),
+            total(f"vedette_outbox_unwritten{ONE}", called="not on the disk yet"),
             width=12,
             height=6,
         ),
-        lines(
+        counts(
             "Delivered",
-            [
-                Query(f"sum by (receiver) (increase(vedette_receiver_delivered_total{ONE}{RATE}))", "{{receiver}}"),
-                Query(
-                    f"sum by (receiver) (increase(vedette_receiver_repeated_total{ONE}{RATE}))",
-                    "{{receiver}}: repeated",
-                ),
-            ],
-            text="Messages that receivers took, and open incidents told again to Alertmanagers.",
-            bars=True,
+            "Messages that receivers took, and open incidents told again to Alertmanagers.",
+            increase(f"vedette_receiver_delivered_total{ONE}", by="receiver"),
+            increase(f"vedette_receiver_repeated_total{ONE}", by="receiver", called="repeated"),
             width=6,
-            interval="5m",
         ),
         lines(
             "Delay",
-            [Query(f"histogram_quantile(0.99, {delay})", "{{receiver}}")],
-            text="From said to delivered, of 99 in 100; hours after an outage.",
+            "From said to delivered, of 99 in 100; hours after an outage.",
+            quantile(0.99, f"vedette_receiver_delay_seconds_bucket{ONE}", by="receiver"),
             unit="s",
             width=6,
         ),
-        lines(
+        counts(
             "Tries that failed",
-            [
-                Query(
-                    f"sum by (receiver, cause) (increase(vedette_receiver_failures_total{ONE}{RATE}))"
-                    f" or on (receiver) 0 * sum by (receiver) (vedette_receiver_waiting{ONE})",
-                    "{{receiver}} {{cause}}",
-                ),
-                Query(f"sum(increase(vedette_outbox_errors_total{ONE}{RATE}))", "outbox"),
-            ],
-            text="By cause; each is repeated.",
-            bars=True,
+            "By cause; each is repeated.",
+            failures,
+            increase(f"vedette_outbox_errors_total{ONE}", called="outbox"),
             width=6,
-            interval="5m",
         ),
-        lines(
+        counts(
             "Given up",
-            [
-                Query(
-                    f"sum by (receiver) (increase(vedette_receiver_refused_total{ONE}{RATE}))", "{{receiver}}: refused"
-                ),
-                Query(
-                    f"sum by (receiver) (increase(vedette_receiver_dropped_total{ONE}{RATE}))", "{{receiver}}: too many"
-                ),
-                Query(f"sum(increase(vedette_outbox_dropped_total{ONE}{RATE}))", "no room in memory"),
-            ],
-            text="Messages that will not be delivered. The alerts topic and the database have them.",
-            bars=True,
+            "Messages that will not be delivered. The alerts topic and the database have them.",
+            increase(f"vedette_receiver_refused_total{ONE}", by="receiver", called="refused"),
+            increase(f"vedette_receiver_dropped_total{ONE}", by="receiver", called="too many"),
+            increase(f"vedette_outbox_dropped_total{ONE}", called="no room in memory"),
             width=6,
-            interval="5m",
         ),
-        lines(
+        rates(
             "Alert messages",
-            [
-                Query(
-                    f"sum by (stream, phase) (rate(vedette_alerts_total{OF_STREAM}{RATE})){EACH}",
-                    "{{stream}} {{phase}}",
-                )
-            ],
-            text="Messages per second by phase of their incident.",
-            unit="cps",
+            "Messages per second by phase of their incident.",
+            each_stream(rate(f"vedette_alerts_total{OF_STREAM}", by="stream, phase"), OF_STREAM),
         ),
-        lines(
+        counts(
             "Labels by topic",
-            [Query(f"sum by (outcome) (increase(vedette_feedback_total{ONE}{RATE})) or vector(0)", "{{outcome}}")],
-            text="Labels that came by the feedback topic, accepted and refused.",
-            bars=True,
-            interval="5m",
+            "Labels that came by the feedback topic, accepted and refused.",
+            increase(f"vedette_feedback_total{ONE}", by="outcome").or_zero(),
         ),
     ]

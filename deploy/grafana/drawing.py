@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 from grafana_foundation_sdk.builders import common as common_builders
 from grafana_foundation_sdk.builders import dashboard, prometheus, stat, statetimeline, table, timeseries
@@ -12,22 +13,19 @@ from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
+from deploy.grafana.promql import Query
+
 GREEN, YELLOW, ORANGE, RED, BLUE, GREY = "green", "yellow", "orange", "red", "blue", "#8e8e8e"
 SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 Panel = Builder[model.Panel]
+Words = Sequence[tuple[str, str, str]]
+"""What values mean: the value, what is written, its colour."""
+Kind = TypeVar("Kind", stat.Panel, statetimeline.Panel, table.Panel, timeseries.Panel)
 WIDTH = 24
 """Columns of Grafana's grid."""
-
-
+_BY_THRESHOLD = dashboard.FieldColor().mode(model.FieldColorModeId.THRESHOLDS)
 _NO_COLUMNS = ("Time", "__name__", "instance", "job")
 """What a table of Prometheus has beside the labels that are meant."""
-
-
-class Query(NamedTuple):
-    """A PromQL expression and how its series are called."""
-
-    expr: str
-    legend: str = ""
 
 
 class Step(NamedTuple):
@@ -35,6 +33,11 @@ class Step(NamedTuple):
 
     colour: str
     above: float | None = None
+
+
+def climbing(yellow: float, red: float) -> list[Step]:
+    """Return thresholds of what is the worse the higher it is."""
+    return [Step(GREEN), Step(YELLOW, yellow), Step(RED, red)]
 
 
 class Link(NamedTuple):
@@ -65,9 +68,9 @@ ENTITY_OF_SERIES = entity_links("${__field.labels.stream:percentencode}", "${__f
 
 def number(
     title: str,
+    text: str,
     query: Query,
     *,
-    text: str,
     unit: str = "short",
     steps: Sequence[Step] = (Step(BLUE),),
     width: int = 4,
@@ -75,19 +78,14 @@ def number(
     decimals: int | None = None,
     links: Sequence[Link] = (),
     spark: bool = True,
-    words: Sequence[tuple[str, str, str]] = (),
+    words: Words = (),
 ) -> stat.Panel:
-    """Return a panel with the newest value of ``query``; ``words`` are (value, what is written, colour)."""
+    """Return a panel with the newest value of ``query``, and a spark line of those before."""
     panel = (
-        stat.Panel()
-        .title(title)
-        .description(text)
-        .datasource(SOURCE)
+        _framed(stat.Panel(), title, text, width, height)
         .unit(unit)
-        .span(width)
-        .height(height)
         .thresholds(_thresholds(steps))
-        .color_scheme(dashboard.FieldColor().mode(model.FieldColorModeId.THRESHOLDS))
+        .color_scheme(_BY_THRESHOLD)
         .color_mode(common.BigValueColorMode.VALUE)
         .graph_mode(common.BigValueGraphMode.AREA if spark else common.BigValueGraphMode.NONE)
         .reduce_options(common_builders.ReduceDataOptions().calcs(["lastNotNull"]))
@@ -102,9 +100,8 @@ def number(
 
 def lines(
     title: str,
-    queries: Sequence[Query],
-    *,
     text: str,
+    *queries: Query,
     unit: str = "short",
     width: int = 12,
     height: int = 8,
@@ -117,13 +114,8 @@ def lines(
 ) -> timeseries.Panel:
     """Return a panel of curves; ``boundary`` draws a dashed line, above which the ground is red."""
     panel = (
-        timeseries.Panel()
-        .title(title)
-        .description(text)
-        .datasource(SOURCE)
+        _framed(timeseries.Panel(), title, text, width, height)
         .unit(unit)
-        .span(width)
-        .height(height)
         .line_width(1)
         .fill_opacity(70 if bars else 30 if stacked else 8)
         .show_points(common.VisibilityMode.AUTO)
@@ -155,15 +147,21 @@ def lines(
     return panel
 
 
+rates = partial(lines, unit="cps")
+"""Curves of what happens in a second."""
+counts = partial(lines, bars=True, interval="5m")
+"""Bars of how often something happened; each stands for five minutes at least, so that what is rare can be seen."""
+
+
 def rows(
     title: str,
+    text: str,
     query: Query,
     *,
-    text: str,
     columns: Sequence[tuple[str, str]],
     unit: str = "short",
     steps: Sequence[Step] = (),
-    words: Sequence[tuple[str, str, str]] = (),
+    words: Words = (),
     width: int = 12,
     height: int = 8,
     links: Sequence[Link] = (),
@@ -172,12 +170,12 @@ def rows(
 
     Args:
         title: above it.
-        query: one value a row.
         text: what it shows.
+        query: one value a row.
         columns: (label, heading) in order; the value comes last, as ("Value", heading).
         unit: of the value.
         steps: colours of the value.
-        words: (value, what is written, colour).
+        words: likewise.
         width: of the grid's columns.
         height: of the grid's rows.
         links: on every cell; ``${__data.fields.NAME}`` is a cell of the row by its heading.
@@ -198,12 +196,7 @@ def rows(
     if words:
         value.append(model.DynamicConfigValue(id_val="mappings", value=[_written(words)]))
     panel = (
-        table.Panel()
-        .title(title)
-        .description(text)
-        .datasource(SOURCE)
-        .span(width)
-        .height(height)
+        _framed(table.Panel(), title, text, width, height)
         .no_value("nothing")
         .with_target(_target(query, 0).format(PromQueryFormat.TABLE).instant())
         .with_transformation(organise)
@@ -214,29 +207,30 @@ def rows(
 
 
 def states(
-    title: str, query: Query, *, text: str, words: Sequence[tuple[str, str, str]], width: int = WIDTH, height: int = 6
+    title: str, text: str, query: Query, words: Words, *, width: int = WIDTH, height: int = 6
 ) -> statetimeline.Panel:
-    """Return a band for each series that shows which state it was in; ``words`` as for ``number``."""
+    """Return a band for each series that shows which state it was in."""
     return (
-        statetimeline.Panel()
-        .title(title)
-        .description(text)
-        .datasource(SOURCE)
-        .span(width)
-        .height(height)
+        _framed(statetimeline.Panel(), title, text, width, height)
         .mappings([_written(words)])
-        .color_scheme(dashboard.FieldColor().mode(model.FieldColorModeId.THRESHOLDS))
+        .color_scheme(_BY_THRESHOLD)
         .show_value(common.VisibilityMode.AUTO)
         .row_height(0.8)
         .with_target(_target(query, 0))
     )
 
 
-LEVEL_WORDS = (("0", "none", GREEN), ("1", "watch", YELLOW), ("2", "alert", RED))
+YES_NO: Words = (("0", "no", RED), ("1", "yes", GREEN))
+LEVEL_WORDS: Words = (("0", "none", GREEN), ("1", "watch", YELLOW), ("2", "alert", RED))
 """What vedette_incident's values mean."""
 
 
 # ---- inner ----
+
+
+def _framed(panel: Kind, title: str, text: str, width: int, height: int) -> Kind:
+    """Return a panel of any kind with what all have."""
+    return panel.title(title).description(text).datasource(SOURCE).span(width).height(height)
 
 
 def _target(query: Query, i: int) -> prometheus.Dataquery:
@@ -249,7 +243,7 @@ def _thresholds(steps: Sequence[Step]) -> dashboard.ThresholdsConfig:
     return dashboard.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(told)
 
 
-def _written(words: Sequence[tuple[str, str, str]]) -> model.ValueMap:
+def _written(words: Words) -> model.ValueMap:
     return model.ValueMap(
         options={
             value: model.ValueMappingResult(text=word, color=colour, index=i)

@@ -6,7 +6,6 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from deploy.grafana.board import Annotation, board, choice, console_variable, put, source_variable
 from deploy.grafana.drawing import (
-    BLUE,
     ENTITY_OF_ROW,
     ENTITY_OF_SERIES,
     GREEN,
@@ -14,16 +13,21 @@ from deploy.grafana.drawing import (
     ORANGE,
     RED,
     YELLOW,
+    YES_NO,
     Link,
     Panel,
-    Query,
     Step,
+    climbing,
+    counts,
     lines,
     number,
+    rates,
     rows,
     states,
 )
+from deploy.grafana.promql import Query, chosen, each_stream, increase, largest, least, rate, total
 
+_S = chosen("stream")
 _INCIDENTS = (Link("Incidents in the console", "${console}/incidents?state=open"),)
 _DAEMON = (Link("Daemon", "/d/vedette-daemon?${__url_time_range}&${datasource:queryparam}"),)
 
@@ -53,72 +57,76 @@ def _now() -> list[Panel]:
     return [
         number(
             "Open alerts",
-            Query('sum(vedette_open_incidents{stream=~"$stream", tier="alert"}) or vector(0)'),
-            text="Incidents that may wake someone and have not cleared.",
+            "Incidents that may wake someone and have not cleared.",
+            _open('tier="alert"'),
             steps=[Step(GREEN), Step(RED, 1)],
             links=_INCIDENTS,
         ),
         number(
             "Open watches",
-            Query('sum(vedette_open_incidents{stream=~"$stream", tier="watch"}) or vector(0)'),
-            text="Incidents that deserve a look and wake nobody.",
+            "Incidents that deserve a look and wake nobody.",
+            _open('tier="watch"'),
             steps=[Step(GREEN), Step(YELLOW, 1)],
             links=_INCIDENTS,
         ),
         number(
             "Silent or stuck",
-            Query('sum(vedette_open_incidents{stream=~"$stream", kind=~"silence|stuck"}) or vector(0)'),
-            text="Sensors that say nothing, or always the same.",
+            "Sensors that say nothing, or always the same.",
+            _open('kind=~"silence|stuck"'),
             steps=[Step(GREEN), Step(ORANGE, 1)],
             links=_INCIDENTS,
         ),
         number(
             "Entities watched",
-            Query('sum(vedette_entities{stream=~"$stream"}) - sum(vedette_entities_warming{stream=~"$stream"})'),
-            text="Entities that are scored: all that are known without those of which too little is known yet.",
+            "Entities that are scored: all that are known without those of which too little is known yet.",
+            Query(f"sum(vedette_entities{_S}) - sum(vedette_entities_warming{_S})"),
         ),
         number(
             "Behind the clock",
-            Query('max(vedette_event_time_lag_seconds{stream=~"$stream"})'),
-            text="How far the newest closed step is behind the clock, of the stream that is furthest behind.",
+            "How far the newest closed step is behind the clock, of the stream that is furthest behind.",
+            largest(f"vedette_event_time_lag_seconds{_S}"),
             unit="s",
-            steps=[Step(BLUE)],
             links=_DAEMON,
         ),
         number(
             "Ready",
-            Query("min(vedette_ready)"),
-            text="Whether every daemon is ready: joined, restored, its broker reachable.",
+            "Whether every daemon is ready: joined, restored, its broker reachable.",
+            least("vedette_ready"),
             steps=[Step(RED), Step(GREEN, 1)],
-            words=[("0", "no", RED), ("1", "yes", GREEN)],
+            words=YES_NO,
             spark=False,
             links=_DAEMON,
         ),
     ]
 
 
+def _open(which: str) -> Query:
+    """Return how many incidents of a kind are open."""
+    return total(f"vedette_open_incidents{chosen('stream', only=which)}").or_zero()
+
+
 def _wrong() -> list[Panel]:
     return [
         rows(
             "Open incidents by stream and kind",
-            Query('sum by (stream, kind, tier) (vedette_open_incidents{stream=~"$stream"}) > 0'),
-            text="What is open now. The reason of each is in the console.",
+            "What is open now. The reason of each is in the console.",
+            Query(f"sum by (stream, kind, tier) (vedette_open_incidents{_S}) > 0"),
             columns=[("stream", "Stream"), ("kind", "Kind"), ("tier", "Tier"), ("Value", "Open")],
             width=6,
             links=_INCIDENTS,
         ),
         rows(
             "Entities in an incident by site",
-            Query('count by (stream, site) (vedette_incident{stream=~"$stream"} > 0)'),
-            text="A site with many is one event, or has lost its power; streams[].site_of says who belongs to it.",
+            "A site with many is one event, or has lost its power; streams[].site_of says who belongs to it.",
+            Query(f"count by (stream, site) (vedette_incident{_S} > 0)"),
             columns=[("stream", "Stream"), ("site", "Site"), ("Value", "Entities")],
             width=6,
             links=_INCIDENTS,
         ),
         rows(
             "Entities in an incident",
-            Query('topk(100, vedette_incident{stream=~"$stream"} > 0)'),
-            text="Click for the entity's curves or its page in the console.",
+            "Click for the entity's curves or its page in the console.",
+            Query(f"topk(100, vedette_incident{_S} > 0)"),
             columns=[("stream", "Stream"), ("entity", "Entity"), ("Value", "Incident")],
             words=LEVEL_WORDS,
             width=6,
@@ -126,98 +134,74 @@ def _wrong() -> list[Panel]:
         ),
         rows(
             "Largest scores",
-            Query('topk(20, vedette_score{stream=~"$stream"})'),
-            text="Of the newest step; 1 is the boundary of an alert.",
+            "Of the newest step; 1 is the boundary of an alert.",
+            Query(f"topk(20, vedette_score{_S})"),
             columns=[("stream", "Stream"), ("entity", "Entity"), ("Value", "Score")],
-            steps=[Step(GREEN), Step(YELLOW, 0.7), Step(RED, 1)],
+            steps=climbing(0.7, 1),
             width=6,
             links=ENTITY_OF_ROW,
         ),
         states(
             "Streams",
-            Query('max by (stream) (vedette_incident{stream=~"$stream"})', "{{stream}}"),
-            text="The worst that any entity of a stream was in.",
-            words=LEVEL_WORDS,
+            "The worst that any entity of a stream was in.",
+            largest(f"vedette_incident{_S}", by="stream"),
+            LEVEL_WORDS,
         ),
     ]
 
 
 def _history() -> list[Panel]:
+    opened = chosen("stream", only='phase="opened"')
+    anomalies = chosen("stream", only='kind="anomaly"')
+    budget = f"max by (stream) (vedette_alert_budget_per_day{_S}) * sum by (stream) (vedette_entities{_S})"
     return [
         lines(
             "Open incidents",
-            [Query('sum by (stream, kind) (vedette_open_incidents{stream=~"$stream"})', "{{stream}}: {{kind}}")],
-            text="By stream and kind, watches and alerts.",
+            "By stream and kind, watches and alerts.",
+            total(f"vedette_open_incidents{_S}", by="stream, kind").with_legend("{{stream}}: {{kind}}"),
             stacked=True,
         ),
-        lines(
+        counts(
             "Alert messages",
-            [
-                Query(
-                    'sum by (stream, tier) (increase(vedette_alerts_total{stream=~"$stream", phase="opened"}'
-                    "[$__rate_interval]))",
-                    "{{stream}}: {{tier}}",
-                )
-            ],
-            text="Incidents that were opened, by stream and tier.",
-            bars=True,
-            interval="5m",
+            "Incidents that were opened, by stream and tier.",
+            increase(f"vedette_alerts_total{opened}", by="stream, tier").with_legend("{{stream}}: {{tier}}"),
         ),
         lines(
             "Largest score",
-            [Query('vedette_score_max{stream=~"$stream"}', "{{stream}}")],
-            text="Of the newest step of each stream; 1 is the boundary.",
+            "Of the newest step of each stream; 1 is the boundary.",
+            Query(f"vedette_score_max{_S}", "{{stream}}"),
             boundary=1.0,
             unit="none",
         ),
         lines(
             "Scores of the entities that stand out",
-            [Query('topk(10, vedette_score{stream=~"$stream"})', "{{stream}}/{{entity}}")],
-            text="The ten largest at each moment; click for the entity.",
+            "The ten largest at each moment; click for the entity.",
+            Query(f"topk(10, vedette_score{_S})", "{{stream}}/{{entity}}"),
             boundary=1.0,
             unit="none",
             links=ENTITY_OF_SERIES,
         ),
         lines(
             "Alerts of a week against the budget",
-            [
-                Query(
-                    'sum by (stream) (increase(vedette_incidents_alerted_total{stream=~"$stream", kind="anomaly"}[7d]))'
-                    ' / (7 * max by (stream) (vedette_alert_budget_per_day{stream=~"$stream"})'
-                    ' * sum by (stream) (vedette_entities{stream=~"$stream"}))',
-                    "{{stream}}",
-                )
-            ],
-            text="Anomalies that became an alert within 7 days, true ones too, for each that the budget allows.",
+            "Anomalies that became an alert within 7 days, true ones too, for each that the budget allows.",
+            Query(
+                f"sum by (stream) (increase(vedette_incidents_alerted_total{anomalies}[7d])) / (7 * {budget})",
+                "{{stream}}",
+            ),
             unit="percentunit",
             boundary=2.0,
             width=8,
         ),
-        lines(
+        counts(
             "Held back",
-            [
-                Query(
-                    'sum by (stream, reason) (increase(vedette_suppressed_total{stream=~"$stream"}[$__rate_interval]))'
-                    ' or on (stream) 0 * sum by (stream) (vedette_entities{stream=~"$stream"})',
-                    "{{stream}} {{reason}}",
-                )
-            ],
-            text="Openings that were not said: maintenance, cooldown, flapping, an operator's label.",
-            bars=True,
+            "Openings that were not said: maintenance, cooldown, flapping, an operator's label.",
+            each_stream(increase(f"vedette_suppressed_total{_S}", by="stream, reason"), _S),
             width=8,
-            interval="5m",
         ),
-        lines(
+        rates(
             "Refused readings",
-            [
-                Query(
-                    'sum by (stream, reason) (rate(vedette_dead_letters_total{stream=~"$stream"}[$__rate_interval]))'
-                    ' or on (stream) 0 * sum by (stream) (vedette_entities{stream=~"$stream"})',
-                    "{{stream}} {{reason}}",
-                )
-            ],
-            text="Records and readings that went to the dead-letter topic.",
-            unit="cps",
+            "Records and readings that went to the dead-letter topic.",
+            each_stream(rate(f"vedette_dead_letters_total{_S}", by="stream, reason"), _S),
             width=8,
         ),
     ]

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import doctest
 import itertools
 import re
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 
-from deploy.grafana import generate
+from deploy.grafana import generate, preview_asking, preview_units, promql
 from pipeline.metrics import Metrics
 from pipeline.metrics_entities import FAMILIES
 from tests.deploy.board_queries import DASHBOARDS, FOLDER, BoardQuery, load, panels, queries
@@ -64,6 +66,14 @@ def test_the_generated_files_are_those_of_the_code(tmp_path: Path) -> None:
     generate.main(tmp_path)
     made = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.glob("*.json")}
     assert made == {path.name: path.read_text(encoding="utf-8") for path in DASHBOARDS}
+
+
+@pytest.mark.parametrize("module", [promql, preview_asking, preview_units], ids=lambda module: module.__name__)
+def test_examples_in_docstrings_are_true(module: ModuleType) -> None:
+    """Protects readers of the builders: what they show is what they make."""
+    done = doctest.testmod(module)
+    assert done.attempted
+    assert done.failed == 0
 
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
