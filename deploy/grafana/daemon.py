@@ -188,4 +188,16 @@ def _errors() -> list[Panel]:
             width=8,
             height=6,
         ),
+        counts(
+            "Skipped",
+            "Records that retention removed before they were read; nobody has scored them.",
+            increase(f"vedette_records_skipped_total{ONE}", by="topic"),
+            height=6,
+        ),
+        counts(
+            "Steps without the network",
+            "Steps that only the linear forecast made, for there was no memory for the network.",
+            increase(f"vedette_model_steps_missed_total{OF_STREAM}", by="stream"),
+            height=6,
+        ),
     ]
