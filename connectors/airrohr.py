@@ -7,6 +7,7 @@ A station tells no time: its readings are as old as they say (``age``), or of th
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -58,11 +59,12 @@ class AirRohr:
     Where a station has several sensors for one channel, the best of those in its first body has the channel's name,
     and the others are told by their kind: ``temperature.ds18b20``. That stays so, whatever is left out later, as long
     as this object lives. Where each sensor has a body of its own, which comes first is chance: then the weather has
-    plain names from a BME280 only. For one thread.
+    plain names from a BME280 only. For several threads.
     """
 
     def __init__(self) -> None:
         self._holders: dict[tuple[str, str], str] = {}
+        self._turn = threading.Lock()
 
     def read(self, body: bytes, now_us: int, station: str = "", pin: str = "") -> Iterator[Pushed]:
         """Yield what ``body`` holds, in one piece; values are counted from 1.
@@ -103,9 +105,10 @@ class AirRohr:
 
     def _channel(self, entity: str, one: _Found) -> str:
         channel = one.measured.channel
-        holder = self._holders.setdefault((entity, channel), one.sensor)
-        if len(self._holders) > _MOST_STATIONS * 8:
-            del self._holders[next(iter(self._holders))]
+        with self._turn:
+            holder = self._holders.setdefault((entity, channel), one.sensor)
+            if len(self._holders) > _MOST_STATIONS * 8:
+                del self._holders[next(iter(self._holders))]
         return channel if holder == one.sensor else _told_by_kind(one)
 
 

@@ -82,7 +82,7 @@ class _Series(NamedTuple):
 
 
 class LineProtocol:
-    """Reads bodies. Remembers the series that it met, a bounded number of them. For one thread.
+    """Reads bodies. Remembers the series that it met, a bounded number of them. For several threads.
 
     Args:
         mapping: what the parts of a line become.

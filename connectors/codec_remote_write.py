@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 from connectors.codec_json import LONGEST_NAME
 from connectors.label_mapping import LabelMapping
 from connectors.protobuf_messages import message_classes
-from connectors.pushed import Pushed
+from connectors.pushed import PIECE_READINGS, Pushed
 from connectors.reading import Quality, Reading, Reason
 from connectors.refusal import Refusal, shortened
 from connectors.timestamps import in_range
@@ -77,7 +77,7 @@ def decompressed(block: bytes, most: int) -> bytes | Refusal:
 
 
 class RemoteWrite:
-    """Reads write requests. Remembers the series that it met, a bounded number of them. For one thread.
+    """Reads write requests. Remembers the series that it met, a bounded number of them. For several threads.
 
     Args:
         labels: what makes entity and channel.
@@ -99,8 +99,10 @@ class RemoteWrite:
             raw, at = series
             if raw is not None:
                 number += 1
-                reading.take(raw, number)
-                if reading.pushed.full:
+                if not reading.take_known(raw):
+                    for _ in reading.take(raw, number):
+                        yield reading.give()
+                elif len(reading.pushed.readings) >= PIECE_READINGS:
                     yield reading.give()
         if not reading.pushed.empty:
             yield reading.give()
@@ -129,8 +131,8 @@ class _Request:
         start, end = found
         return (body[start:end] if body[at] == _TIMESERIES else None), end
 
-    def take(self, raw: bytes, number: int) -> None:
-        """Read a series: with known labels and one sample by a look at its end, else field by field."""
+    def take_known(self, raw: bytes) -> bool:
+        """Read a series with known labels and one sample, by a look at its end; return whether it is such a one."""
         if raw[-18:-15] == _WITH_VALUE:
             known = self._known.get(raw[:-18])
             if known is not None and raw[-7] == 0x10:
@@ -138,15 +140,15 @@ class _Request:
                 time_us = self._times.get(raw[-6:]) or self._time(raw[-6:])
                 if time_us is not None and -_LARGEST <= value <= _LARGEST:
                     self.pushed.readings.append(Reading(known[0], known[1], time_us, value))
-                    return
+                    return True
         elif raw[-9:-6] == _WITHOUT_VALUE:
             known = self._known.get(raw[:-9])
             if known is not None:
                 time_us = self._times.get(raw[-6:]) or self._time(raw[-6:])
                 if time_us is not None:
                     self.pushed.readings.append(Reading(known[0], known[1], time_us, 0.0))
-                    return
-        self._take_exactly(raw, number)
+                    return True
+        return False
 
     def _time(self, raw: bytes) -> int | None:
         """Return the time that a varint of just these bytes says; None where it is not one, or out of range."""
@@ -157,21 +159,28 @@ class _Request:
             self._times[raw] = told[0] * 1000
         return told[0] * 1000
 
-    def _take_exactly(self, raw: bytes, number: int) -> None:
+    def take(self, raw: bytes, number: int) -> Iterator[None]:
+        """Read any series, field by field; stops at each point where the piece is full."""
         place = f"series {number}"
         try:
             series = TimeSeries.FromString(raw)
             labels = {label.name: label.value for label in series.labels}
         except (DecodeError, UnicodeDecodeError) as error:
             self.pushed.refuse(Refusal(Reason.WRONG_TYPE, f"no TimeSeries: {error}"), raw, number, place)
+            if self.pushed.full:
+                yield
             return
         known = _means(labels, self._labels)
         if isinstance(known, Refusal):
             self.pushed.refuse(known, raw, number, place)
+            if self.pushed.full:
+                yield
             return
         self._remember(raw, series, known)
         for sample in series.samples:
             self._take_sample(sample.value, sample.timestamp, known, raw, number)
+            if self.pushed.full:
+                yield
         if series.histograms:
             detail = f"{shortened(known[1])} is a native histogram; allowed: floats (classic histograms are)"
             self.pushed.refuse(Refusal(Reason.UNSUPPORTED, detail), raw, number, place)

@@ -33,6 +33,7 @@ from connectors.push_app import PushApp, PushMappings
 from connectors.push_body import BodyReader
 from connectors.push_senders import Sender, Senders, is_loopback
 from connectors.push_taking import Taking
+from connectors.push_thread import BodyThread
 from connectors.source import Outlet
 
 _MOST_CONNECTIONS = 512
@@ -156,10 +157,11 @@ class HttpPush:
         try:
             self._port = int(listening.getsockname()[1])  # the same one when it is run again
             taking = Taking(outlet, self._max_ahead_us, self._now_us)
-            bodies = BodyReader(self._most_body_bytes, 4 * self._most_body_bytes)
-            app = PushApp(taking, bodies, self._senders, self._mappings, outlet.count).app()
-            server = self._server(app)
-            asyncio.run(self._serve(server, listening, taking, outlet))
+            bodies = BodyReader(self._most_body_bytes)
+            with BodyThread() as thread:
+                app = PushApp(taking, bodies, thread, self._senders, self._mappings, outlet.count).app()
+                server = self._server(app)
+                asyncio.run(self._serve(server, listening, taking, outlet))
         finally:
             listening.close()
 

@@ -21,16 +21,28 @@ from connectors.codec_otlp import Otlp
 from connectors.codec_remote_write import DEFAULT_LABELS as REMOTE_WRITE_LABELS
 from connectors.codec_remote_write import BodyTooLarge, RemoteWrite, decompressed
 from connectors.label_mapping import LabelMapping
-from connectors.push_body import BodyReader, Held, Trouble, too_large, unzipped
+from connectors.push_body import (
+    BodyReader,
+    Held,
+    TooLarge,
+    Trouble,
+    decoded_json_bytes,
+    decoded_protobuf_bytes,
+    is_plain,
+    unzipped,
+)
 from connectors.push_json import FORMS, Form, PushedJson
 from connectors.push_senders import Sender, Senders
 from connectors.push_taking import Outcome, Taking
-from connectors.pushed import Pushed
+from connectors.push_thread import INLINE_BYTES, BodyThread
+from connectors.pushed import Pushed, until_hopeless
 from connectors.refusal import Refusal
 
 OPENAPI = "/api/openapi.json"
 
 Pieces = Callable[[bytes], Iterator[Pushed]]
+Unpacked = Callable[[Request, bytes, int], bytes]
+"""The body of a request without its compression; raises ``TooLarge`` where it would have more bytes."""
 Count = Callable[[str], None]
 
 
@@ -49,16 +61,24 @@ class PushApp:
     Args:
         taking: what hands them over.
         bodies: reads bodies.
+        thread: where large ones are unpacked and read.
         senders: who may.
         mappings: how names become entities and channels.
         count: told of what happens: ``requests_…``, ``unauthorized``, ``troubles``.
     """
 
     def __init__(
-        self, taking: Taking, bodies: BodyReader, senders: Senders, mappings: PushMappings, count: Count
+        self,
+        taking: Taking,
+        bodies: BodyReader,
+        thread: BodyThread,
+        senders: Senders,
+        mappings: PushMappings,
+        count: Count,
     ) -> None:
         self._taking = taking
         self._bodies = bodies
+        self._thread = thread
         self._senders = senders
         self._count = count
         self._json = PushedJson()
@@ -105,7 +125,10 @@ class PushApp:
             raise Trouble(415, f"Content-Type {media[:60]!r}; allowed: {', '.join(name for name in FORMS if name)}")
         entity = _event_entity(request.headers)
         outcome = await self._take(
-            request, "json", lambda body: self._json.read(body, form, self._taking.now_us(), entity)
+            request,
+            "json",
+            lambda body: self._json_reader(body).read(body, form, self._taking.now_us(), entity),
+            decoded=None if form is Form.LINES else decoded_json_bytes,
         )
         return replies.listed(outcome)
 
@@ -128,7 +151,7 @@ class PushApp:
         encoding = request.headers.get("content-encoding", "snappy").strip().lower()
         if encoding != "snappy":
             raise Trouble(415, f"Content-Encoding {encoding[:40]!r}; allowed: snappy")
-        return replies.plain(await self._take(request, "remote_write", self._remote_write.read, self._unsnapped))
+        return replies.plain(await self._take(request, "remote_write", self._remote_write.read, _unsnapped))
 
     async def otlp(self, request: Request) -> Response:
         """Take an ExportMetricsServiceRequest, as protobuf or JSON."""
@@ -136,14 +159,18 @@ class PushApp:
         if media not in ("application/x-protobuf", "application/json"):
             raise Trouble(415, f"Content-Type {media[:60]!r}; allowed: application/x-protobuf, application/json")
         as_json = media == "application/json"
-        outcome = await self._take(request, "otlp", lambda body: self._otlp.read(body, json=as_json))
+        decoded = decoded_json_bytes if as_json else decoded_protobuf_bytes
+        outcome = await self._take(request, "otlp", lambda body: self._otlp.read(body, json=as_json), decoded=decoded)
         return replies.otlp(outcome, as_json)
 
     async def airrohr(self, request: Request) -> Response:
         """Take what a station measured. It has no clock: what it sends again is of another time."""
         station, pin = request.headers.get("x-sensor", ""), request.headers.get("x-pin", "")
         outcome = await self._take(
-            request, "airrohr", lambda body: self._airrohr.read(body, self._taking.now_us(), station, pin)
+            request,
+            "airrohr",
+            lambda body: self._airrohr.read(body, self._taking.now_us(), station, pin),
+            decoded=decoded_json_bytes,
         )
         return replies.listed(outcome)
 
@@ -157,6 +184,8 @@ class PushApp:
         text = request.query_params.get("q", "")
         with self._bodies.held() as held:
             form = await self._bodies.collect(request.stream(), held, request.headers)
+            if len(form) > INLINE_BYTES:
+                raise TooLarge(len(form), INLINE_BYTES)
         text = text or parse_qs(form.decode("utf-8", "replace")).get("q", [""])[0]
         if text.strip().lower().startswith("create database"):
             return Response('{"results":[{"statement_id":0}]}', media_type="application/json")
@@ -169,14 +198,30 @@ class PushApp:
         request: Request,
         kind: str,
         pieces: Pieces,
-        unpacked: Callable[[Request, bytes], bytes] | None = None,
+        unpacked: Unpacked | None = None,
+        decoded: Callable[[bytes], int] | None = None,
     ) -> Outcome:
-        """Take the body of a request; return what became of it when that is durable."""
+        """Take the body of a request; return what became of it when that is durable.
+
+        Args:
+            request: with the body.
+            kind: to count it.
+            pieces: reads it.
+            unpacked: takes its compression off; None: gzip and the like.
+            decoded: tells how much memory it needs when it is decoded as a whole; None: it is not.
+        """
         sender = self._sender(request)
         self._count(f"requests_{kind}")
         with self._bodies.held() as held:
-            body = await self._body(request, held, unpacked or self._unzipped)
-            return await self._taking.take(pieces(body), sender, request.url.path)
+            body = await self._body(request, held, unpacked)
+            if decoded is not None:
+                held.take_decoded(decoded(body))
+            thread = None if len(body) <= INLINE_BYTES else self._thread
+            return await self._taking.take(until_hopeless(pieces(body), body), sender, request.url.path, thread)
+
+    def _json_reader(self, body: bytes) -> PushedJson:
+        """Return one that knows the times that repeat; for the other thread one of its own."""
+        return self._json if len(body) <= INLINE_BYTES else PushedJson()
 
     def _sender(self, request: Request) -> Sender:
         peer = request.client.host if request.client else ""
@@ -186,29 +231,39 @@ class PushApp:
             raise Trouble(401, self._senders.wanted)
         return sender
 
-    async def _body(self, request: Request, held: Held, unpacked: Callable[[Request, bytes], bytes]) -> bytes:
+    async def _body(self, request: Request, held: Held, unpacked: Unpacked | None) -> bytes:
         raw = await self._bodies.collect(request.stream(), held, request.headers)
-        body = unpacked(request, raw)
+        if unpacked is None and is_plain(request.headers.get("content-encoding", "")):
+            return raw
+        unpacked, most = unpacked or _unzipped, self._bodies.most_bytes
+        try:
+            body = unpacked(request, raw, min(INLINE_BYTES, most)) if len(raw) <= INLINE_BYTES else None
+        except TooLarge:  # for doing it here, perhaps
+            body = None
+        if body is None:
+            body = await self._thread.run(lambda: unpacked(request, raw, most))
         if body is not raw:
             held.take(len(body))
-        return body
-
-    def _unzipped(self, request: Request, raw: bytes) -> bytes:
-        return unzipped(raw, request.headers.get("content-encoding", ""), self._bodies.most_bytes)
-
-    def _unsnapped(self, request: Request, raw: bytes) -> bytes:
-        try:
-            body = decompressed(raw, self._bodies.most_bytes)
-        except BodyTooLarge as error:
-            raise too_large(error.needed, error.most) from None
-        if isinstance(body, Refusal):
-            raise Trouble(400, body.detail)
         return body
 
     async def _trouble(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, Trouble)
         self._count(f"answered_{error.status}")
         return replies.trouble(error, request.url.path, request.headers.get("content-type", ""))
+
+
+def _unzipped(request: Request, raw: bytes, most: int) -> bytes:
+    return unzipped(raw, request.headers.get("content-encoding", ""), most)
+
+
+def _unsnapped(request: Request, raw: bytes, most: int) -> bytes:
+    try:
+        body = decompressed(raw, most)
+    except BodyTooLarge as error:
+        raise TooLarge(error.needed, error.most) from None
+    if isinstance(body, Refusal):
+        raise Trouble(400, body.detail)
+    return body
 
 
 def _event_entity(headers: Mapping[str, str]) -> str | None:

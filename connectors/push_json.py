@@ -60,16 +60,19 @@ class PushedJson:
             now_us: what relative times in SenML count from.
             entity: of readings that name none.
         """
-        pushed = Pushed()
+        pushed, place = Pushed(), _place(form, body)
         for number, raw, wires in _found(body, form, now_us):
             if isinstance(wires, Refusal):
-                pushed.refuse(wires, raw, number, f"{_place(form, body)} {number}" if number else "")
-            else:
-                for start in range(0, len(wires), PIECE_READINGS):
-                    self._take(wires[start : start + PIECE_READINGS], number + start, raw, entity, pushed)
-                    if pushed.full:
-                        yield pushed
-                        pushed = Pushed()
+                pushed.refuse(wires, raw, number, f"{place} {number}" if number else "")
+                if pushed.full:
+                    yield pushed
+                    pushed = Pushed()
+                continue
+            for start in range(0, len(wires), PIECE_READINGS):
+                self._take(wires[start : start + PIECE_READINGS], number + start, raw, entity, pushed)
+                if pushed.full:
+                    yield pushed
+                    pushed = Pushed()
         if not pushed.empty:
             yield pushed
 

@@ -39,8 +39,9 @@ _JSON = "application/json"
 def listed(outcome: Outcome) -> Response:
     """Answer with what was accepted, and each refusal."""
     status = 422 if outcome.rejected and not outcome.accepted else 200
-    return _json(status, {"accepted": outcome.accepted, "rejected": outcome.rejected,
-                          "reasons": [_reason(one) for one in outcome.told]})  # fmt: skip
+    note = {"note": outcome.note} if outcome.note else {}
+    return _json(status, {"accepted": outcome.accepted, "rejected": outcome.rejected} | note
+                 | {"reasons": [_reason(one) for one in outcome.told]})  # fmt: skip
 
 
 def influx(outcome: Outcome) -> Response:

@@ -6,13 +6,16 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from connectors.errors import ConnectorError, SpoolFull
 from connectors.push_body import Trouble
 from connectors.push_senders import Sender
+from connectors.push_thread import BodyThread
 from connectors.pushed import Pushed
-from connectors.reading import Reading, Reason, Rejected
+from connectors.reading import Reason, Rejected
 from connectors.refusal import Refusal
 from connectors.source import Outlet, Stopping
 from connectors.timestamps import to_text
@@ -33,6 +36,8 @@ class Outcome:
     rejected: int = 0
     told: list[Rejected] = field(default_factory=list)
     """The first refusals."""
+    note: str = ""
+    """What is to be said first."""
 
     def said(self, most: int = 3) -> str:
         """Return the first reasons, and how many there are, for a person.
@@ -40,13 +45,29 @@ class Outcome:
         >>> Outcome().said()
         ''
         """
-        reasons = "; ".join(one.detail for one in self.told[:most])
+        reasons = "; ".join([self.note] * bool(self.note) + [one.detail for one in self.told[:most]])
         more = self.rejected - min(len(self.told), most)
         return f"{reasons}; and {more} more" if more > 0 else reasons
 
+    def add(self, offered: _Offered) -> None:
+        """Add a piece that is durable."""
+        self.accepted += offered.accepted
+        self.rejected += len(offered.rejected) + offered.piece.unlisted
+        self.told += offered.rejected[: _MOST_TOLD - len(self.told)]
+        self.note = self.note or offered.piece.note
+
+
+class _Offered(NamedTuple):
+    """A piece that the outlet has."""
+
+    piece: Pushed
+    accepted: int
+    rejected: list[Rejected]
+    done: Future[None]
+
 
 class Taking:
-    """Hands pieces over, one after the other. For one event loop.
+    """Hands pieces over, one after the other. For one event loop, and the thread that reads large bodies.
 
     Args:
         outlet: where readings go.
@@ -63,36 +84,62 @@ class Taking:
         self.heard_s = time.monotonic()
         """When anything came last."""
         self._waiting: set[asyncio.Future[None]] = set()
+        self._leaving = False
 
-    async def take(self, pieces: Iterator[Pushed], sender: Sender, path: str) -> Outcome:
+    async def take(
+        self, pieces: Iterator[Pushed], sender: Sender, path: str, thread: BodyThread | None = None
+    ) -> Outcome:
         """Make all pieces durable; return what became of them.
+
+        Args:
+            pieces: read one by one, each when the one before is durable.
+            sender: whose they are.
+            path: to which they came.
+            thread: where they are read and offered; None: here.
 
         Raises:
             Trouble: 429 when there is no room, 503 when nothing can be made durable now; all is to be sent again, and
                 what was durable already is known again.
         """
         outcome = Outcome()
-        for piece in pieces:
-            self._refuse_what_lies_ahead(piece)
-            for reading in piece.readings if sender.prefix else ():
-                reading.entity = sender.prefix + reading.entity
-            rejected = [replace(one, topic=path, key=sender.name.encode()) for one in piece.rejected]
-            await self._durable(piece.readings, rejected)
-            outcome.accepted += len(piece.readings)
-            outcome.rejected += len(rejected) + piece.unlisted
-            outcome.told += rejected[: _MOST_TOLD - len(outcome.told)]
-            if piece.ignored:
-                self._outlet.count("ignored", piece.ignored)
-            if piece.unlisted:
-                self._outlet.count("refused_unlisted", piece.unlisted)
+
+        def following() -> _Offered | None:
+            return self._following(pieces, sender, path)
+
+        with self._in_words():
+            while (offered := following() if thread is None else await thread.run(following)) is not None:
+                await self._awaited(offered.done)
+                outcome.add(offered)
+                self._count(offered.piece)
         self.heard_s = time.monotonic()
         return outcome
 
     def leave(self) -> None:
-        """Have all who wait answered at once: they are to send again."""
+        """Have all who wait answered at once, and all whose bodies are being read: they are to send again."""
+        self._leaving = True
         for one in list(self._waiting):
             if not one.done():
                 one.set_exception(Trouble(503, "the process stops; send this again", _STOPPING_S))
+
+    def _following(self, pieces: Iterator[Pushed], sender: Sender, path: str) -> _Offered | None:
+        """Read a piece, and offer it; None: there is no further one."""
+        if self._leaving:
+            raise Stopping
+        piece = next(pieces, None)
+        if piece is None:
+            return None
+        self._refuse_what_lies_ahead(piece)
+        for reading in piece.readings if sender.prefix else ():
+            reading.entity = sender.prefix + reading.entity
+        rejected = [replace(one, topic=path, key=sender.name.encode()) for one in piece.rejected]
+        accepted = len(piece.readings)
+        return _Offered(piece, accepted, rejected, self._outlet.offer(piece.readings, rejected=rejected))
+
+    def _count(self, piece: Pushed) -> None:
+        if piece.ignored:
+            self._outlet.count("ignored", piece.ignored)
+        if piece.unlisted:
+            self._outlet.count("refused_unlisted", piece.unlisted)
 
     def _refuse_what_lies_ahead(self, piece: Pushed) -> None:
         now_us = self.now_us()
@@ -107,9 +154,11 @@ class Taking:
             place = f"{reading.entity[:80]}/{reading.channel[:80]}"
             piece.refuse(Refusal(Reason.TOO_FAR_AHEAD, detail), raw, 0, place)
 
-    async def _durable(self, readings: list[Reading], rejected: list[Rejected]) -> None:
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
+        """Say what keeps readings from being durable as the ``Trouble`` that a sender is told."""
         try:
-            await self._awaited(self._outlet.offer(readings, rejected=rejected))
+            yield
         except SpoolFull as error:
             self._outlet.count("pushed_back")
             raise Trouble(429, f"{error}; send this again later", error.retry_after_s) from None
