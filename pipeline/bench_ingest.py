@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from pipeline.bench_ingest_fairness import fairness
 from pipeline.bench_ingest_load import HttpLoad, MakeBody, line_bodies, single_bodies, write_requests
 from pipeline.bench_ingest_subjects import Kafka, Subject, http_bare, http_push, mqtt, mqtt_bare, wait_until
 
@@ -53,7 +54,9 @@ class Rates:
 
 
 def bench_ingest(args: argparse.Namespace, say: Say) -> dict[str, Any]:
-    """Return readings/s of HTTP push (line protocol, remote-write) and MQTT, each beside its bare counterpart."""
+    """Return readings/s of HTTP push (line protocol, remote-write) and MQTT, each beside its bare counterpart; and how
+    long small requests wait beside large ones.
+    """
     entities = args.entities or 1_000
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
     with ExitStack() as stack:
@@ -71,6 +74,7 @@ def bench_ingest(args: argparse.Namespace, say: Say) -> dict[str, Any]:
             "remote_write": bench.http(
                 "remote-write", "/api/v1/write", "Content-Encoding: snappy\r\n", *write_requests(entities)
             ),
+            "small_requests": bench.fairness(),
             "mqtt": bench.mqtt(entities),
         }
     return result | {"kafka": broker, "entities": entities, "rounds": args.rounds, "cores": len(cores)}
@@ -115,6 +119,14 @@ class Bench:
                     rates[kind].add(bodies * readings, seconds, _asked(pipe) - before)
                 self._tell(name, round_, rates)
         return _compared(rates, "readings_per_s") | {"readings_per_request": readings}
+
+    def fairness(self) -> dict[str, dict[str, float]]:
+        """Send small requests alone, and while others send bodies of 16 MB; without Kafka."""
+        with _subject(http_push, self._core, Kafka()) as pipe:
+            found = fairness(_received(pipe), WINDOW_S)
+        each = ", ".join(f"{beside.replace('_', ' ')} {one['median_ms']:g} ms" for beside, one in found.items())
+        self._say(f"ingest: small requests take {each}")
+        return found
 
     def mqtt(self, entities: int) -> dict[str, Any] | str:
         """Let messages gather at a broker for a bare client, for ours, and for ours without Kafka, in turn."""

@@ -9,7 +9,7 @@ import pytest
 
 from connectors.codec_line_protocol import LineProtocol
 from connectors.codec_remote_write import RemoteWrite, decompressed
-from pipeline import bench_ingest
+from pipeline import bench_ingest, bench_ingest_fairness
 from pipeline.bench_ingest_load import MakeBody, line_bodies, single_bodies, write_requests
 from pipeline.bench_ingest_subjects import Kafka
 
@@ -46,6 +46,18 @@ def test_http_push_is_measured_beside_a_bare_server(monkeypatch: pytest.MonkeyPa
     assert figures["bare_readings_per_s"] > figures["readings_per_s"] > 0
     assert 0 < figures["ratio"] < 1
     assert "line protocol, round 1 of 1: bare " in said[0]
+
+
+def test_small_requests_are_timed_beside_large_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects the figures of how long others wait: each is of requests that were answered, beside bodies that were."""
+    monkeypatch.setattr(bench_ingest, "WINDOW_S", 0.1)
+    cut = {kind: (path, body[:300_000]) for kind, (path, body) in bench_ingest_fairness.LARGE.items()}
+    monkeypatch.setattr(bench_ingest_fairness, "LARGE", cut)
+    said: list[str] = []
+    found = bench_ingest.Bench(max(os.sched_getaffinity(0)), Kafka(), 1, said.append).fairness()
+    assert set(found) == {"alone", "beside_bad_lines", "beside_json"}
+    assert all(one["requests"] >= 10 and 0 < one["median_ms"] <= one["p99_ms"] for one in found.values())
+    assert said
 
 
 @pytest.mark.soak
