@@ -22,7 +22,7 @@ LARGE: dict[str, tuple[str, bytes]] = {
                   + _BAD_LINE * (LARGE_BYTES // len(_BAD_LINE) - 1)),
     "json": ("/api/readings", b"[" + b",".join([_GOOD] * (LARGE_BYTES // (len(_GOOD) + 1) - 1)) + b"]"),
 }  # fmt: skip
-"""Path and body: lines of which only the first can be read, which takes longest; and one document, decoded as a whole."""
+"""Path and body: lines of which only the first can be read: the most work; and a document, decoded as a whole."""
 
 
 def fairness(port: int, seconds: float) -> dict[str, dict[str, float]]:
