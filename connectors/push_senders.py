@@ -21,6 +21,8 @@ class Sender:
     """Put before the entities of what it sends, so that no sender can speak for another's."""
 
 
+_OF_PROXIES = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
+"""Headers by which a reverse proxy shows: who comes through one on this machine is not of this machine (RFC 7239)."""
 ANYBODY = Sender("anybody", "")
 """Who pushes where no secret is asked for."""
 
@@ -42,7 +44,10 @@ class Senders:
         """Return what somebody who was not let in has to do."""
         if self._senders:
             return "no sender has this secret; allowed in Authorization: Bearer SECRET, Token SECRET, Basic NAME:SECRET"
-        return "only programs on this machine may push, and no pages in browsers: no sender is configured"
+        return (
+            "only programs on this machine may push, not through a proxy, and no pages in browsers: no sender is "
+            "configured; behind a proxy name senders with their secrets"
+        )
 
     def sender(self, headers: Mapping[str, str], query: Mapping[str, str], peer: str) -> Sender | None:
         """Return who sends, or None for somebody who may not.
@@ -70,7 +75,7 @@ class Senders:
         """Return whether this may be let in without a secret: no page in a browser on this machine, for one."""
         if "origin" in headers or headers.get("sec-fetch-site", "none") != "none":
             return False
-        return self._open_to_all or is_loopback(peer)
+        return self._open_to_all or (is_loopback(peer) and not any(header in headers for header in _OF_PROXIES))
 
     def _found(self, secret: str, name: str = "") -> Sender | None:
         """Return whose secret it is; takes the same time whatever differs."""

@@ -320,6 +320,13 @@ def test_a_page_in_a_browser_may_not_push(trial: Trial, client: httpx.Client) ->
     assert (answer.status_code, "no pages in browsers" in answer.text) == (401, True)
 
 
+def test_what_comes_through_a_proxy_is_not_of_this_machine(trial: Trial, client: httpx.Client) -> None:
+    """Protects a port without senders behind a reverse proxy on the same machine, and says what to do there."""
+    url = listening(trial)
+    answer = lines(client, url, **{"X-Forwarded-For": "203.0.113.9"})
+    assert (answer.status_code, "behind a proxy name senders" in answer.text) == (401, True)
+
+
 def test_too_many_bodies_at_once_are_put_off(trial: Trial, client: httpx.Client) -> None:
     """Protects memory from many large bodies together; the last is sent again later."""
     kafka = slow(trial)

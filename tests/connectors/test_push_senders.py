@@ -62,6 +62,17 @@ def test_without_senders_this_machine_may() -> None:
     assert everybody.sender({"origin": "http://x"}, {}, "10.0.0.9") is None
 
 
+@pytest.mark.parametrize("header", ["forwarded", "x-forwarded-for", "x-real-ip", "via"])
+def test_behind_a_reverse_proxy_nobody_is_of_this_machine(header: str) -> None:
+    """Protects the door where a proxy on this machine lets the world in: all that comes through it comes from here."""
+    assert Senders().sender({header: "203.0.113.9"}, {}, "127.0.0.1") is None
+    assert "a proxy" in Senders().wanted
+    everybody = Senders(open_to_all=True)
+    assert everybody.sender({header: "203.0.113.9"}, {}, "127.0.0.1") is ANYBODY
+    shown = {"authorization": "Bearer s2", header: "203.0.113.9"}
+    assert SENDERS.sender(shown, {}, "127.0.0.1") == Sender("station", "s2", "school-")
+
+
 def test_secrets_are_not_shown() -> None:
     """Protects secrets from logs."""
     assert "s1" not in repr(Sender("telegraf", "s1"))

@@ -48,7 +48,8 @@ class HttpOptions(SourceOptions):
     port: Count = Field(default=9466, le=65535)
     """0 takes any free one."""
     senders: tuple[SenderOptions, ...] = ()
-    """Who may push; empty: whoever comes from this machine."""
+    """Who may push; empty: whoever comes from this machine, and not through a proxy. A proxy that adds no header such
+    as X-Forwarded-For cannot be told: behind one name senders."""
     open_to_all: bool = False
     """Without senders, whether everybody may push who reaches the port."""
     cert_file: Path | None = None
