@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from deploy.grafana.board import Annotation, board, choice, console_variable, put, source_variable
+from deploy.grafana.board import board, choice, console_variable, put, source_variable
 from deploy.grafana.daemon_outputs import OF_STREAM, ONE, state, told
 from deploy.grafana.drawing import (
-    BLUE,
     GREEN,
     RED,
     YES_NO,
@@ -20,10 +19,9 @@ from deploy.grafana.drawing import (
     rates,
     states,
 )
+from deploy.grafana.process import resources, restarts
 from deploy.grafana.promql import RATE, Query, each_stream, increase, largest, quantile, rate, total
 
-_OURS = f" and on (instance, job) vedette_build_info{ONE}"
-"""Every exporter has the process metrics: only ours are meant."""
 _SYSTEM = (Link("System in the console", "${console}/system"),)
 
 
@@ -40,8 +38,7 @@ def daemon() -> Dashboard:
             choice("stream", "Stream", f"label_values(vedette_entities{ONE}, stream)"),
         ],
     )
-    restarted = f"changes(process_start_time_seconds{ONE}[$__interval]) > 0{_OURS}"
-    result.annotation(Annotation("Restarts", restarted, BLUE, "{{instance}} started"))
+    result.annotation(restarts("vedette_build_info"))
     put(result, "Health", *_health())
     put(result, "Throughput and lag", *_throughput())
     put(result, "Latency and resources", *_latency())
@@ -129,27 +126,7 @@ def _latency() -> list[Panel]:
             quantile(0.99, buckets, called="99 of 100"),
             unit="s",
         ),
-        lines(
-            "Memory",
-            "Resident memory of the daemon, without training jobs.",
-            Query(f"process_resident_memory_bytes{ONE}{_OURS}", "{{instance}}"),
-            unit="bytes",
-            width=8,
-        ),
-        lines(
-            "Processor",
-            "Cores in use by the daemon.",
-            Query(f"rate(process_cpu_seconds_total{ONE}{RATE}){_OURS}", "{{instance}}"),
-            unit="none",
-            width=8,
-        ),
-        lines(
-            "Open files",
-            "File descriptors, and how many it may have.",
-            Query(f"process_open_fds{ONE}{_OURS}", "{{instance}}"),
-            Query(f"process_max_fds{ONE}{_OURS}", "{{instance}}: most"),
-            width=8,
-        ),
+        *resources("vedette_build_info", "the daemon", "the daemon, without training jobs"),
     ]
 
 

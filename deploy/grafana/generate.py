@@ -14,6 +14,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
 from deploy.grafana.daemon import daemon
 from deploy.grafana.entity import entity
+from deploy.grafana.ingest import ingest
 from deploy.grafana.model import model
 from deploy.grafana.overview import overview
 
@@ -22,6 +23,7 @@ DASHBOARDS: dict[str, Callable[[], Dashboard]] = {
     "entity": entity,
     "models": model,
     "daemon": daemon,
+    "ingest": ingest,
 }
 HERE = Path(__file__).parent / "dashboards"
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "grafana"
 DASHBOARDS = sorted((FOLDER / "dashboards").glob("*.json"))
+INGEST = FOLDER / "dashboards" / "ingest.json"
+"""The one that asks of another process than the others."""
 _LABEL_VALUES = re.compile(r"label_values\((.+), (\w+)\)")
 _OURS = re.compile(r"\b(vedette[a-z0-9_:]*|process_[a-z_]+|ALERTS)\b")
 _LABELS_AFTER = re.compile(r"\b(?:by|on) \(([\w, ]+)\)|(\w+)(?:=~|!~|!=|=)\"")
@@ -38,6 +40,10 @@ class BoardQuery:
     def filled(self, values: Mapping[str, str]) -> str:
         """Return it as Prometheus gets it; raises KeyError for a variable that ``values`` does not have."""
         return re.sub(r"\$\{?(\w+)\}?", lambda match: values[match[1]], self.expr)
+
+    def without_zeros(self) -> BoardQuery:
+        """Return it without what answers zero where there is nothing: ``or on (…) 0 * …`` and ``or vector(0)``."""
+        return replace(self, expr=re.sub(r" or (on \(\w+\) 0 \* .*|vector\(0\))$", "", self.expr))
 
     def metrics(self) -> set[str]:
         """Return the names of the metrics in it."""

@@ -17,15 +17,17 @@ import pytest
 import yaml
 
 from deploy.grafana import generate, preview_asking, preview_units, promql
+from pipeline.ingest.metrics import IngestMetrics
 from pipeline.metrics import Metrics
 from pipeline.metrics_entities import FAMILIES
-from tests.deploy.board_queries import DASHBOARDS, FOLDER, BoardQuery, load, panels, queries
+from tests.deploy.board_queries import DASHBOARDS, FOLDER, INGEST, BoardQuery, load, panels, queries
 from tests.deploy.prometheus_server import PrometheusServer
 from tests.deploy.shown_daemon import shown_daemon
 from tests.end_to_end.kafka_parts import wait_until
 from tests.end_to_end.retraining_parts import STATIONS, STREAM, Monitor
 
-QUERIES = [query for path in DASHBOARDS for query in queries(path)]
+QUERIES = [query for path in DASHBOARDS if path != INGEST for query in queries(path)]
+"""Those that a daemon answers; the others are in test_grafana_ingest.py."""
 OF_OTHERS = {
     "ALERTS": {"alertname", "alertstate"},
     "process_resident_memory_bytes": set[str](),
@@ -58,7 +60,8 @@ VALUES = {
     "__range": "1h",
 }
 """What Grafana would put in for each variable, but for the stream."""
-FILLED = {"stream": STREAM, "Stream": STREAM, "entity": SHIFTED, "Entity": SHIFTED}
+FROM_LABELS = re.compile(r"\$\{[\w.]*?(stream|entity|source):percentencode\}", re.IGNORECASE)
+FILLED = {"stream": STREAM, "Stream": STREAM, "entity": SHIFTED, "Entity": SHIFTED, "source": "pushed"}
 
 
 def test_the_generated_files_are_those_of_the_code(tmp_path: Path) -> None:
@@ -111,8 +114,9 @@ def test_every_metric_and_label_exists() -> None:
     """Protects queries that answer zero by ``or`` from asking for what nobody exposes."""
     known = {d.name: set(d.labels) for d in Metrics().describe()}
     known |= {name: set(labels) for name, labels, _ in FAMILIES} | OF_OTHERS
+    known |= {each["name"]: set(each["labels"]) for each in IngestMetrics().describe()}
     known |= {f"{name}_bucket": labels for name, labels in known.items()}
-    for query in QUERIES:
+    for query in (query for path in DASHBOARDS for query in queries(path)):
         unknown = query.metrics() - known.keys()
         assert query.metrics(), query.name
         assert not unknown, f"{query.name} asks for {unknown}"
@@ -196,7 +200,7 @@ def test_every_link_to_the_console_leads_to_a_page(world: World) -> None:
     wanted = {url.removeprefix("${console}") for url in urls if url.startswith("${console}")}
     assert len(wanted) >= 4
     for url in wanted:
-        names = re.sub(r"\$\{[\w.]*?(stream|entity):percentencode\}", lambda m: FILLED[m[1]], url, flags=re.IGNORECASE)
+        names = FROM_LABELS.sub(lambda match: FILLED[match[1]], url)
         assert "$" not in names, url
         with urllib.request.urlopen(world.console + names, timeout=20) as answer:
             page = answer.read().decode()

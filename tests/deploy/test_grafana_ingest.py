@@ -1,0 +1,164 @@
+"""Grafana's dashboard Ingest: every query of it has an answer from a real ingest process, and its numbers are true."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from connectors.kafka_embedded import EmbeddedBroker
+from connectors.timestamps import to_text
+from deploy.grafana.ingest import PEERS_FAIL, SENT_BACK
+from tests.connectors.pushing_peer import TOKEN
+from tests.deploy.board_queries import FOLDER, INGEST, BoardQuery, load, panels, queries
+from tests.deploy.prometheus_server import PrometheusServer, free_port
+from tests.end_to_end.kafka_parts import wait_until
+from tests.ingest.ingest_process import IngestProcess
+from tests.kafka_broker import fresh
+from tests.replay_server import ReplayServer, busy_reply, page_reply
+
+QUERIES = list(queries(INGEST))
+MAY_BE_EMPTY = {
+    "ingest/annotation/Restarts/": "the process started once",
+    "ingest/panel/Senders told to come again/A": "there was room all the time",
+}
+"""Queries that have no answer while all goes as it should, and why; each still has to be one that Prometheus takes."""
+VALUES = {"instance": ".*", "source": ".*", "__rate_interval": "30s", "__interval": "5s", "__range": "1h"}
+"""What Grafana would put in for each variable."""
+FOR_EMBEDDED = '{api_version: "2.3", allow_auto_create_topics: true}'
+PUSHED, FILED, REFUSED = 12, 3, 2
+"""Readings that come each way, and records that cannot be read."""
+
+
+def sources(push_port: int, files: Path, away: str, refusing: str) -> str:
+    """Return two sources that bring readings, one whose peer is busy, and one whose peer refuses us."""
+    return f"""\
+  - {{name: pushed, kind: http, port: {push_port}, senders: [{{name: peer, token: {TOKEN}}}]}}
+  - {{name: filed, kind: files, path: "{files}/*.jsonl", follow: true, every: 200ms, settle: 0s}}
+  - {{name: busy, kind: usgs, url: "{away}", sites: [USGS-1], every: 1s}}
+  - {{name: refusing, kind: usgs, url: "{refusing}", sites: [USGS-1], every: 1s}}
+"""
+
+
+def readings(entity: str, count: int, first: int = 0) -> str:
+    """Return canonical readings of the last minutes, one a line."""
+    begin_us = time.time_ns() // 1000 - 600_000_000
+    return "".join(
+        json.dumps({"entity": entity, "channel": "pm25", "time": to_text(begin_us + i * 1_000_000), "value": float(i)})
+        + "\n"
+        for i in range(first, first + count)
+    )
+
+
+def push(port: int, body: str) -> None:
+    """Send it as somebody who may."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/api/readings",
+        body.encode(),
+        {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/x-ndjson"},
+    )
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        assert answer.status == 200
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusServer]:
+    """One that has scraped `vedette ingest` while readings came, and a peer was busy, and one refused."""
+    folder = tmp_path_factory.mktemp("grafana-ingest")
+    files = folder / "files"
+    files.mkdir()
+    push_port = free_port()
+    with ExitStack() as stack:
+        broker = stack.enter_context(EmbeddedBroker())
+        busy, refusing = ReplayServer(), ReplayServer()
+        for server, reply in ((busy, busy_reply(503)), (refusing, page_reply("no key, no data", 403))):
+            stack.callback(server.close)
+            server.on("/*", reply)
+            server.start()
+        process = stack.enter_context(
+            IngestProcess(
+                folder, broker.bootstrap_servers, fresh("air"), sources(push_port, files, busy.url, refusing.url),
+                settings=FOR_EMBEDDED, dead_letters=fresh("dead"),
+            )
+        )  # fmt: skip
+        process.start()
+        config = folder / "prometheus.yml"
+        config.write_text(
+            f"""
+global: {{scrape_interval: 500ms}}
+scrape_configs:
+  - job_name: vedette-ingest
+    static_configs: [{{targets: ["127.0.0.1:{process.port}"]}}]
+""",
+            encoding="utf-8",
+        )
+        asked = stack.enter_context(PrometheusServer(folder, config))
+        wait_until(lambda: process.metric("source_up", "pushed") == 1, "it listens")
+        first = readings("station-1", PUSHED)
+        push(push_port, first)
+        push(push_port, first + "not readings\n" * REFUSED)
+        (files / "one.jsonl").write_text(readings("station-2", FILED), encoding="utf-8")
+        wait_until(lambda: seen(asked), "what came last was scraped twice")
+        yield asked
+
+
+def seen(prometheus: PrometheusServer) -> bool:
+    """Return whether all that happened was scraped, and each counter that it brought has two samples."""
+    time.sleep(0.1)  # not to ask without a pause
+    said = f"vedette_ingest_delivered_readings_total == {PUSHED + FILED} and vedette_ingest_spool_readings == 0"
+    rejected = 'count_over_time(vedette_ingest_source_rejected_total{source="pushed"}[1m]) > 1'
+    polls = f'count_over_time(vedette_ingest_source_events_total{{event=~"{PEERS_FAIL}"}}[1m]) > 1'
+    others = f'count_over_time(vedette_ingest_source_events_total{{event!~"{PEERS_FAIL}|{SENT_BACK}"}}[1m]) > 1'
+    given_up = "vedette_ingest_source_stopped == 1"
+    return all(prometheus.series(expr) for expr in (said, rejected, polls, others, given_up))
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.name)
+def test_every_query_has_an_answer(prometheus: PrometheusServer, query: BoardQuery) -> None:
+    """Protects from panels that stay empty, or that always say zero: asked of a Prometheus that scraped the process."""
+    for asked in (query, query.without_zeros()):
+        expr = asked.filled(VALUES)
+        found = prometheus.values_of(expr, asked.label) if asked.label else prometheus.series(expr)
+        assert found or query.name in MAY_BE_EMPTY, f"nothing for {expr}"
+
+
+def test_the_list_of_empty_answers_names_queries() -> None:
+    """Protects the list from outliving what it excuses."""
+    assert {query.name for query in QUERIES} >= MAY_BE_EMPTY.keys()
+
+
+def test_the_numbers_at_the_top_are_true(prometheus: PrometheusServer) -> None:
+    """Protects whoever has a minute: who answers, who does not, who was given up, and that nothing waits."""
+    numbers = {}
+    for panel in panels(load(INGEST)):
+        if panel["type"] == "stat":
+            (query,) = [query for query in QUERIES if query.kind == "panel" and query.title == panel["title"]]
+            ((_, value),) = [each["value"] for each in prometheus.series(query.filled(VALUES))]
+            numbers[panel["title"]] = float(value)
+    assert numbers == {
+        "Sources that answer": 2, "Away": 1, "Given up": 1, "Kafka takes readings": 1, "Spool": 0, "Waiting": 0,
+    }  # fmt: skip
+
+
+def test_what_was_counted_is_what_was_sent(prometheus: PrometheusServer) -> None:
+    """Protects the truth of the curves: readings by source, repeats and refusals are what the peers gave."""
+    for name, truth in (
+        ("readings", {"pushed": PUSHED, "filed": FILED, "busy": 0, "refusing": 0}),
+        ("repeats", {"pushed": PUSHED, "filed": 0, "busy": 0, "refusing": 0}),
+        ("rejected", {"pushed": REFUSED}),
+    ):
+        found = prometheus.series(f"sum by (source) (vedette_ingest_source_{name}_total)")
+        assert {each["metric"]["source"]: int(each["value"][1]) for each in found} == truth, name
+
+
+def test_events_that_are_told_apart_are_counted_somewhere() -> None:
+    """Protects the two panels of named events from an event that was renamed: such a panel stays at zero."""
+    source = "\n".join(path.read_text(encoding="utf-8") for path in (FOLDER.parents[1] / "connectors").glob("*.py"))
+    counted = set(re.findall(r'\bcount\("(\w+)"', source))
+    assert {*PEERS_FAIL.split("|"), *SENT_BACK.split("|")} <= counted
