@@ -17,6 +17,7 @@ from pipeline.ingest.metrics import IngestMetrics
 from pipeline.live import Live
 from pipeline.metrics import Metrics
 from pipeline.metrics_entities import FAMILIES, EntityMetrics, exposition
+from tests.deploy.board_queries import DASHBOARDS, load, panels
 from tests.pipeline.daemon_parts import Rig, blocks_of, wandering
 from tests.pipeline.live_parts import live_step
 from tests.prometheus_server import tool
@@ -83,6 +84,16 @@ def test_the_runbook_has_a_section_for_each_alert() -> None:
         pytest.skip("there is no runbook yet")
     sections = set(re.findall(r"^#+ (Vedette[A-Z]\w+)$", runbook.read_text(encoding="utf-8"), re.MULTILINE))
     assert sections == set(ALERTS)
+
+
+def test_the_runbook_names_panels_and_pages_that_there_are() -> None:
+    """Protects whoever reads it at night from looking for a panel that was renamed: all names in italics exist."""
+    boards = [load(path) for path in DASHBOARDS]
+    known = {panel["title"] for board in boards for panel in panels(board)} | {board["title"] for board in boards}
+    text = (DEPLOY / "runbook.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"(?<!\*)\*([A-Z][^*\n]+)\*(?!\*)", text))
+    assert len(named) > 20
+    assert named <= known | ALERTS.keys() | {"Models", "Now", "System"}  # the last are pages of the console
 
 
 def test_rules_ask_for_metrics_and_labels_that_there_are() -> None:
