@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline.ingest.kinds.http import HttpOptions
 from tests.deploy.test_compose import config_of
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"
 KUSTOMIZATION: dict[str, Any] = yaml.safe_load((FOLDER / "kustomization.yaml").read_text(encoding="utf-8"))
+CONFIG = (FOLDER / "vedette.yaml").read_text(encoding="utf-8")
 KINDS = {
     "ServiceAccount": "v1",
     "PersistentVolumeClaim": "v1",
@@ -27,8 +29,8 @@ KINDS = {
     "CronJob": "batch/v1",
 }
 """Every kind in use, and the version of the API in which it is stable."""
-MADE_BY_HAND = {"vedette-tokens"}
-"""Secrets that nobody should commit; the kustomization says how they are made."""
+MADE_BY_HAND = {"vedette-tokens": {"act", "push"}, "vedette-database": {"url"}}
+"""Secrets that nobody should commit, with their keys; the kustomization says how they are made."""
 
 
 def manifests() -> Iterator[dict[str, Any]]:
@@ -37,15 +39,15 @@ def manifests() -> Iterator[dict[str, Any]]:
         yield from yaml.safe_load_all((FOLDER / name).read_text(encoding="utf-8"))
 
 
-def one(kind: str) -> dict[str, Any]:
-    """Return the only object of a kind."""
-    (found,) = [each for each in manifests() if each["kind"] == kind]
-    return found
+def named(kind: str) -> dict[str, dict[str, Any]]:
+    """Return what the objects of a kind are to be, by name."""
+    return {each["metadata"]["name"]: each["spec"] for each in manifests() if each["kind"] == kind}
 
 
-DAEMON: dict[str, Any] = one("StatefulSet")["spec"]
-TRAINING: dict[str, Any] = one("CronJob")["spec"]["jobTemplate"]["spec"]
-PODS = {"daemon": DAEMON["template"], "training": TRAINING["template"]}
+DAEMON, INGEST = (named("StatefulSet")[name] for name in ("vedette", "vedette-ingest"))
+TRAINING: dict[str, Any] = named("CronJob")["vedette-training"]["jobTemplate"]["spec"]
+PODS = {"daemon": DAEMON["template"], "ingest": INGEST["template"], "training": TRAINING["template"]}
+SETS = {"daemon": DAEMON, "ingest": INGEST}
 
 
 def labelled(selector: dict[str, str]) -> set[str]:
@@ -65,30 +67,65 @@ def test_every_file_is_used_and_every_object_has_its_version() -> None:
 
 def test_selectors_find_the_pods_that_they_mean() -> None:
     """Protects from services, budgets and monitors that find nothing, or the training as well."""
-    assert labelled(DAEMON["selector"]["matchLabels"]) == {"daemon"}
-    assert labelled(one("PodDisruptionBudget")["spec"]["selector"]["matchLabels"]) == {"daemon"}
-    assert labelled(one("PodMonitor")["spec"]["selector"]["matchLabels"]) == {"daemon"}
-    assert labelled(one("NetworkPolicy")["spec"]["podSelector"]["matchLabels"]) == {"daemon", "training"}
-    services = {each["metadata"]["name"]: each["spec"] for each in manifests() if each["kind"] == "Service"}
-    for service in services.values():
-        assert labelled(service["selector"]) == {"daemon"}
-    assert services[DAEMON["serviceName"]]["clusterIP"] == "None"
+    for name, of in SETS.items():
+        assert labelled(of["selector"]["matchLabels"]) == {name}
+        assert named("Service")[of["serviceName"]]["clusterIP"] == "None"
+    monitors = {name: labelled(of["selector"]["matchLabels"]) for name, of in named("PodMonitor").items()}
+    assert monitors == {"vedette": {"daemon"}, "vedette-ingest": {"ingest"}}
+    assert labelled(named("PodDisruptionBudget")["vedette"]["selector"]["matchLabels"]) == {"daemon"}
+    assert labelled(named("NetworkPolicy")["vedette"]["podSelector"]["matchLabels"]) == PODS.keys()
+    assert {name: labelled(of["selector"]) for name, of in named("Service").items()} == {
+        "vedette": {"daemon"}, "vedette-pods": {"daemon"}, "vedette-push": {"ingest"}, "vedette-ingest": {"ingest"},
+    }  # fmt: skip
 
 
 def test_ports_are_called_as_they_are_named() -> None:
-    """Protects from probes and monitors of a port that there is not."""
-    (container,) = DAEMON["template"]["spec"]["containers"]
-    names = {port["name"]: port["containerPort"] for port in container["ports"]}
-    assert names == {"http": config_of(FOLDER / "vedette.yaml").http.port}
-    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-        assert container[probe]["httpGet"]["port"] in names
-    assert container["livenessProbe"]["httpGet"]["path"] == "/livez"
-    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
-    targets = [
-        port["targetPort"] for each in manifests() if each["kind"] == "Service" for port in each["spec"]["ports"]
-    ]
-    monitored = [end["port"] for end in one("PodMonitor")["spec"]["podMetricsEndpoints"]]
-    assert {*targets, *monitored} <= names.keys()
+    """Protects from probes, services, monitors and policies of a port that there is not."""
+    config = config_of(FOLDER / "vedette.yaml")
+    ports = {"daemon": {"http": config.http.port}, "ingest": {"http": config.ingest.http.port, "push": pushed().port}}
+    for pod, names in ports.items():
+        (container,) = PODS[pod]["spec"]["containers"]
+        assert {port["name"]: port["containerPort"] for port in container["ports"]} == names
+        for probe, path in (("startupProbe", "/livez"), ("livenessProbe", "/livez"), ("readinessProbe", "/readyz")):
+            assert container[probe]["httpGet"] == {"path": path, "port": "http"}
+    for of in named("Service").values():
+        (pod,) = labelled(of["selector"])
+        assert {port["targetPort"] for port in of["ports"]} <= ports[pod].keys()
+    for of in named("PodMonitor").values():
+        (pod,) = labelled(of["selector"]["matchLabels"])
+        assert {end["port"] for end in of["podMetricsEndpoints"]} <= ports[pod].keys()
+    (rule,) = named("NetworkPolicy")["vedette"]["ingress"]
+    assert {port["port"] for port in rule["ports"]} == {name for names in ports.values() for name in names}
+
+
+def pushed() -> HttpOptions:
+    """Return the source that others push to."""
+    (source,) = [one for one in config_of(FOLDER / "vedette.yaml").ingest.sources if isinstance(one, HttpOptions)]
+    return source
+
+
+def test_ingest_is_reached_from_other_pods_and_knows_its_senders() -> None:
+    """Protects from a port that only the pod itself reaches, and from one that takes readings from everybody."""
+    config = config_of(FOLDER / "vedette.yaml")
+    assert {config.ingest.http.host, pushed().host} == {"0.0.0.0"}
+    assert pushed().senders
+    assert not pushed().open_to_all
+
+
+def test_one_pod_brings_readings_and_its_spool_fits_its_volume() -> None:
+    """Protects peers from being asked twice, and the disk: a spool that says when it is full must be full before it."""
+    assert INGEST["replicas"] == 1
+    (claim,) = INGEST["volumeClaimTemplates"]
+    (size,) = re.fullmatch(r"(\d+)Gi", claim["spec"]["resources"]["requests"]["storage"]).groups()  # type: ignore[union-attr]
+    assert config_of(FOLDER / "vedette.yaml").ingest.max_spool <= 0.8 * int(size) * 2**30
+
+
+def test_each_process_is_found_by_the_rules() -> None:
+    """Protects from monitors whose job lacks the word that the rules look for."""
+    monitors = named("PodMonitor")
+    assert monitors["vedette"]["jobLabel"] == "app.kubernetes.io/name"  # which is vedette
+    (end,) = monitors["vedette-ingest"]["podMetricsEndpoints"]
+    assert end["relabelings"] == [{"targetLabel": "job", "replacement": "vedette-ingest"}]
 
 
 @pytest.mark.parametrize("name", PODS)
@@ -96,22 +133,28 @@ def test_volumes_exist_and_hold_what_the_configuration_writes(name: str) -> None
     """Protects from pods that wait for a volume for ever, and from state in a place that is read-only or forgotten."""
     pod = PODS[name]["spec"]
     (container,) = pod["containers"]
-    claims = [each["metadata"]["name"] for each in DAEMON["volumeClaimTemplates"]] if name == "daemon" else []
+    claims = [each["metadata"]["name"] for each in SETS[name]["volumeClaimTemplates"]] if name in SETS else []
     volumes = {each["name"]: each for each in pod["volumes"]} | {claim: {"name": claim} for claim in claims}
     mounted = {each["mountPath"]: each["name"] for each in container["volumeMounts"]}
     assert set(mounted.values()) == volumes.keys()
     config = config_of(FOLDER / "vedette.yaml")
     writable = [each["mountPath"] for each in container["volumeMounts"] if not each.get("readOnly")]
-    places = [config.state, config.checkpoints.directory, config.models.directory, config.history.directory]
-    for place in [*map(str, places), environment(container)["NUMBA_CACHE_DIR"]]:
+    database = Path(config.database.url.get_secret_value().removeprefix("sqlite:///"))
+    places = [config.state, config.checkpoints.directory, config.models.directory, config.history.directory, database]
+    if name == "ingest":
+        places = [config.ingest.spool, config.state, database]
+    else:
+        places.append(Path(environment(container)["NUMBA_CACHE_DIR"]))
+    for place in map(str, places):
         assert any(place == path or place.startswith(f"{path}/") for path in writable), place
     for volume in volumes.values():
         if "configMap" in volume:
             assert volume["configMap"]["name"] in {each["name"] for each in KUSTOMIZATION["configMapGenerator"]}
         if "secret" in volume:
-            assert volume["secret"]["secretName"] in MADE_BY_HAND
+            keys = set(re.findall(r"file:/run/secrets/vedette/(\w+)", CONFIG))
+            assert keys == MADE_BY_HAND[volume["secret"]["secretName"]]
         if "persistentVolumeClaim" in volume:
-            assert volume["persistentVolumeClaim"]["claimName"] == one("PersistentVolumeClaim")["metadata"]["name"]
+            assert volume["persistentVolumeClaim"]["claimName"] in named("PersistentVolumeClaim")
     assert mounted["/etc/vedette"] == "config"
     assert container["args"][container["args"].index("--config") + 1] == "/etc/vedette/vedette.yaml"
 
@@ -138,11 +181,17 @@ def test_a_pod_may_do_nothing_that_it_need_not(name: str) -> None:
 
 
 def test_variables_of_the_configuration_are_set() -> None:
-    """Protects from a configuration that names a variable which no pod has."""
-    wanted = re.findall(r"\$\{(\w+)\}", (FOLDER / "vedette.yaml").read_text(encoding="utf-8"))
-    assert wanted
+    """Protects from a configuration that names a variable which no pod has; what has a default may come of a secret."""
+    must, may = (set(re.findall(pattern, CONFIG)) for pattern in (r"\$\{(\w+)\}", r"\$\{(\w+):-"))
+    assert must
+    assert may
     for pod in PODS.values():
-        assert set(wanted) <= environment(pod["spec"]["containers"][0]).keys()
+        variables = {each["name"]: each for each in pod["spec"]["containers"][0]["env"]}
+        assert must | may <= variables.keys()
+        for name in may:
+            secret = variables[name]["valueFrom"]["secretKeyRef"]
+            assert secret["optional"], "a pod without its secret would never start"
+            assert secret["key"] in MADE_BY_HAND[secret["name"]]
 
 
 def test_the_training_has_a_gpu_and_the_daemon_does_not_train_as_well() -> None:
@@ -160,7 +209,8 @@ def test_the_training_has_a_gpu_and_the_daemon_does_not_train_as_well() -> None:
 def test_a_stop_gets_the_time_that_it_takes() -> None:
     """Protects the last commit: Kubernetes waits longer than the daemon does, and its name in the group stays."""
     config = config_of(FOLDER / "vedette.yaml")
-    assert DAEMON["template"]["spec"]["terminationGracePeriodSeconds"] > config.shutdown_timeout.total_seconds()
+    for of in SETS.values():
+        assert of["template"]["spec"]["terminationGracePeriodSeconds"] > config.shutdown_timeout.total_seconds()
     assert config.kafka.instance == "vedette-0"
 
 
@@ -173,7 +223,9 @@ def test_kustomize_builds_it() -> None:
     assert done.returncode == 0, done.stderr
     built = list(yaml.safe_load_all(done.stdout))
     (config,) = [each["metadata"]["name"] for each in built if each["kind"] == "ConfigMap"]
-    (daemon,) = [each["spec"]["template"]["spec"] for each in built if each["kind"] == "StatefulSet"]
-    assert {"name": config} in [volume.get("configMap") for volume in daemon["volumes"]]
+    pods = [each["spec"]["template"]["spec"] for each in built if each["kind"] == "StatefulSet"]
+    assert len(pods) == len(SETS)
+    for pod in pods:
+        assert {"name": config} in [volume.get("configMap") for volume in pod["volumes"]]
     assert all(each["metadata"]["namespace"] == KUSTOMIZATION["namespace"] for each in built)
     assert not re.search(r"^\s+image: vedette", done.stdout, re.MULTILINE)
