@@ -132,7 +132,11 @@ def _supervised(
         only=frozenset(options.only),
         max_ahead_us=round(options.max_ahead.total_seconds() * 1e6),
         remember=options.remember,
-    )
+        counters=options.counters,
+        rates=frozenset(c.name for stream in config.streams if topic in stream.topics for c in stream.channels
+                        if c.aggregate == "rate"),
+        counter_gap_us=round(options.counter_gap.total_seconds() * 1e6),
+    )  # fmt: skip
     source = source_of(config, options, now_us)
     delivering.register(options.name)
 
@@ -141,8 +145,9 @@ def _supervised(
 
     def outlet(report: Callable[[str | None], None]) -> SourceOutlet:
         return SourceOutlet(
-            options.name, rules, delivering, metrics, stop, describe=described, report=report, now_us=now_us
-        )
+            options.name, rules, delivering, metrics, stop, describe=described, report=report, now_us=now_us,
+            counters=_state_of(config, options) / "counters.db",
+        )  # fmt: skip
 
     return Supervised(options.name, source, outlet, metrics, stop)
 

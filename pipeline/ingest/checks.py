@@ -28,6 +28,25 @@ def ingest_conflicts(config: Config) -> Iterator[Conflict]:
         own = source.topic or (topics[0] if len(topics) == 1 else None)
         if own is not None and own in _topics_read(source):
             yield (*at, "topics"), own, "is where its readings go: it would bring them for ever", "topics of others"
+        yield from _counters_misnamed(config, source, own, at)
+
+
+def _counters_misnamed(
+    config: Config, source: SourceOptions, topic: str | None, at: tuple[str | int, ...]
+) -> Iterator[Conflict]:
+    """Yield counters of which the stream would take the rate once more, and names that mean no channel."""
+    from pipeline.ingest.channel_patterns import ChannelPatterns
+
+    for index, name in enumerate(source.counters):
+        meant = ChannelPatterns([name])
+        if source.only and not any(meant(channel) for channel in source.only):
+            allowed = f"channels of {', '.join(source.only)}"
+            yield (*at, "counters", index), name, "is none of the channels that `only` lets through", allowed
+        for stream in config.streams:
+            rates = [c.name for c in stream.channels if c.aggregate == "rate" and meant(c.name)]
+            if topic in stream.topics and rates and (not source.only or rates[0] in source.only):
+                problem = f"means {rates[0]}, of which stream {stream.name} takes the rate: that wants the totals"
+                yield (*at, "counters", index), name, problem, "aggregate: sum there, or no counter here"
 
 
 def _topics_read(source: SourceOptions) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import Field
 
 from connectors.source import ReadingSource
-from pipeline.config_fields import Count, Duration, Name, Section
+from pipeline.config_fields import Count, Duration, Name, PositiveDuration, Section
 
 ENTRY_POINTS = "vedette.sources"
 
@@ -35,6 +35,13 @@ class SourceOptions(Section):
     """The source's name of a channel to the stream's; what is not named keeps its name."""
     only: tuple[Name, ...] = ()
     """Channels, by the stream's names, that are let through; empty: all."""
+    counters: tuple[Name, ...] = ()
+    """Channels, by the stream's names, whose values are totals that only grow until they are reset; ``*`` and ``?``
+    stand for any characters, and labels in braces need not be named. What was added since the reading before goes on,
+    with ``aggregate: sum`` a step's count. What OTLP calls cumulative and monotonic is one unasked, but where its
+    stream takes the ``rate``."""
+    counter_gap: PositiveDuration = timedelta(days=1)
+    """A counter that was silent for longer starts anew: what was added meanwhile belongs to no step."""
     max_ahead: Duration = timedelta(hours=1)
     """Readings further in the future are refused: a clock that is wrong."""
     remember: Count = 1_000_000

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import structlog
 
 from connectors.codec_json import LONGEST_NAME
+from connectors.counter_series import Total
 from connectors.errors import ConnectorError, SpoolFull
-from connectors.reading import Quality, Reading, Reason, Rejected
+from connectors.interval_counts import Key
+from connectors.reading import CounterReading, Quality, Reading, Rejected
 from connectors.source import Site, Stopping
 from connectors.spool import Parcel
-from connectors.timestamps import EARLIEST_US, LATEST_US, in_range, to_text
+from connectors.timestamps import EARLIEST_US, LATEST_US
 from connectors.units import canonical
+from pipeline.ingest.counting import FORGOTTEN, Counting
 from pipeline.ingest.delivering import Delivering
 from pipeline.ingest.encoding import dead_letters_of, messages_of
 from pipeline.ingest.metrics import IngestMetrics
+from pipeline.ingest.refusing import refusal_of
 from pipeline.ingest.repeats import Known, Marks, Repeats
 
 log = structlog.get_logger("vedette.ingest")
@@ -49,6 +54,12 @@ class Rules:
     """Channels let through, after renaming; empty: all."""
     max_ahead_us: int = 3_600_000_000
     remember: int = 1_000_000
+    counters: tuple[str, ...] = ()
+    """Channels, after renaming, whose values are totals that only grow: their increases go on; ``*`` is any text."""
+    rates: frozenset[str] = frozenset()
+    """Channels whose stream makes rates of totals: those that are not named in ``counters`` keep them."""
+    counter_gap_us: int = 86_400_000_000
+    """Over a longer time no increase is told."""
 
 
 @dataclass(slots=True)
@@ -57,6 +68,9 @@ class _Sifted:
     rejected: list[Rejected]
     marks: Marks
     counts: dict[str, int]
+    totals: dict[Key, list[Total]] = field(default_factory=dict)
+    """Of the counters that it tells of, in order of time."""
+    events: Counter[str] = field(default_factory=Counter)
     newest_us: int | None = None
     parcel: Parcel = field(default_factory=lambda: Parcel("", ()))
 
@@ -73,6 +87,11 @@ class SourceOutlet:
         describe: where sites go.
         report: told ``None`` when the peer answers, else why it does not.
         now_us: the wall clock.
+        counters: the file in which the totals of counters are kept over restarts; None: they are not.
+
+    Raises:
+        Misconfigured: if that file is none of ours, or damaged.
+        SpoolUnavailable: if it cannot be read now.
     """
 
     def __init__(
@@ -86,6 +105,7 @@ class SourceOutlet:
         describe: Callable[[str, Sequence[Site]], None] = lambda source, sites: None,
         report: Callable[[str | None], None] = lambda reason: None,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        counters: Path | None = None,
     ) -> None:
         self.source = source
         self._rules = rules
@@ -96,6 +116,7 @@ class SourceOutlet:
         self._report = report
         self._now_us = now_us
         self._repeats = Repeats(rules.remember)
+        self._counting = Counting(rules.counters, rules.rates, rules.counter_gap_us, counters)
         self._turn = threading.Lock()
         self._units: dict[str, str] = {"": ""}
 
@@ -118,7 +139,12 @@ class SourceOutlet:
         """Take readings at once; see ``connectors.source.Outlet.offer``."""
         with self._turn:  # from sifting to offering: a repeat is let go only while what it repeats is still known
             sifted = self._sifted(readings, cursor, rejected)
-            inner = self._delivering.offer(sifted.parcel)
+            sifted.events[FORGOTTEN] += self._counting.sent(sifted.totals)
+            try:
+                inner = self._delivering.offer(sifted.parcel)
+            except BaseException:
+                self._counting.failed(sifted.totals)
+                raise
             self._repeats.remember(sifted.marks)
         return self._watched(inner, sifted)
 
@@ -150,6 +176,11 @@ class SourceOutlet:
     def count(self, event: str, n: int = 1) -> None:
         """Count something that happened."""
         self._metrics.event(self.source, event, n)
+
+    def close(self) -> None:
+        """Keep what counters said last; the source has left."""
+        with self._turn:
+            self._counting.close()
 
     # ---- inner ----
 
@@ -194,12 +225,17 @@ class SourceOutlet:
         def settle(done: Future[None]) -> None:
             error = done.exception()
             if error is None:
+                self._counting.arrived(sifted.totals)
+                for event, n in sifted.events.items():
+                    if n:
+                        self.count(event, n)
                 self._metrics.sifted(self.source, sifted.counts, sifted.newest_us, self._now_us() / 1e6)
                 self._metrics.rejected(self.source, [one.reason for one in sifted.rejected])
                 outer.set_result(None)
                 return
             with self._turn:
                 self._repeats.forget(sifted.marks)
+                self._counting.failed(sifted.totals)
             outer.set_exception(error)
 
         inner.add_done_callback(settle)
@@ -210,7 +246,7 @@ class SourceOutlet:
         latest_us = now_us + self._rules.max_ahead_us if now_us >= _SOUND_CLOCK_US else LATEST_US
         found = _Sifted([], [], {}, {"readings": 0, "repeats": 0, "corrections": 0, "outdated": 0, "left_out": 0})
         wanted = self._wanted(readings)
-        sound = self._sound(wanted, latest_us, found.rejected)
+        sound = self._counting.increases(self._sound(wanted, latest_us, found.rejected), found.totals, found.events)
         known = self._repeats.tell_many(sound, found.marks)
         counts = found.counts
         counts["left_out"] = len(readings) - len(wanted)
@@ -249,12 +285,12 @@ class SourceOutlet:
                 and (value is None or -largest <= value <= largest)
                 and reading.result_time_us is None
             ):
-                refusal = _refusal(reading, latest_us)
+                refusal = refusal_of(reading, latest_us)
                 if refusal is not None:
                     rejected.append(refusal)
         if len(rejected) == before:
             return readings
-        return [reading for reading in readings if _refusal(reading, latest_us) is None]
+        return [reading for reading in readings if refusal_of(reading, latest_us) is None]
 
     def _normalised(self, given: Reading, channel: str) -> Reading:
         """Return the reading as it goes on; ``given`` stays as it is, for its source may offer it again."""
@@ -268,28 +304,7 @@ class SourceOutlet:
             value = None
             if quality is Quality.UNKNOWN:
                 quality = Quality.MISSING
-        return Reading(
-            self._rules.prefix + given.entity, channel, given.time_us, value, unit, quality, given.result_time_us
-        )
-
-
-def _refusal(reading: Reading, latest_us: int) -> Rejected | None:
-    """Return why a reading would not be taken further on; None when it would."""
-    for name, text in (("entity", reading.entity), ("channel", reading.channel)):
-        if not 0 < len(text) <= LONGEST_NAME:
-            return _rejected(reading, Reason.MISSING_KEY, f"{name} has {len(text)} characters; allowed: 1 to 256")
-    if reading.value is not None and math.isinf(reading.value):
-        return _rejected(reading, Reason.NOT_FINITE, "the value is infinite; allowed: a finite number, or none")
-    if not in_range(reading.time_us):
-        return _rejected(reading, Reason.BAD_TIME, f"time {reading.time_us} us is not between 1970 and 2200")
-    if reading.result_time_us is not None and not in_range(reading.result_time_us):
-        return _rejected(reading, Reason.BAD_TIME, f"result_time {reading.result_time_us} us is not from 1970 to 2200")
-    if reading.time_us > latest_us:
-        detail = f"time {to_text(reading.time_us)} is after {to_text(latest_us)}; look at the sender's clock"
-        return _rejected(reading, Reason.TOO_FAR_AHEAD, detail)
-    return None
-
-
-def _rejected(reading: Reading, reason: Reason, detail: str) -> Rejected:
-    raw = repr(reading).encode("utf-8", "backslashreplace")[:65_536]
-    return Rejected(reason, f"{reading.entity[:80]}/{reading.channel[:80]}: {detail}", raw)
+        entity, time_us, result_us = self._rules.prefix + given.entity, given.time_us, given.result_time_us
+        if isinstance(given, CounterReading):
+            return CounterReading(entity, channel, time_us, value, unit, quality, result_us, since_us=given.since_us)
+        return Reading(entity, channel, time_us, value, unit, quality, result_us)

@@ -88,6 +88,12 @@ class Supervised:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        try:
+            self._run_again_and_again()
+        finally:
+            self._outlet.close()
+
+    def _run_again_and_again(self) -> None:
         backoff_s = _BACKOFF_FIRST_S
         while not self._stop.is_set():
             started_s = self._monotonic()

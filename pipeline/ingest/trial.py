@@ -64,6 +64,7 @@ class Trial:
         rules: what readings go through; as nothing had been configured by default.
         max_spool: bytes.
         now_us: the wall clock that readings are held against.
+        counters: the file that keeps what counters said last; None: ``counters.db`` in ``path``.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Trial:
         rules: Rules | None = None,
         max_spool: int = 1 << 26,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        counters: Path | None = None,
     ) -> None:
         self.kafka = ListDelivery()
         self.sites: dict[str, Site] = {}
@@ -97,6 +99,7 @@ class Trial:
             describe=self._described,
             report=self.reasons.append,
             now_us=now_us,
+            counters=counters or path / "counters.db",
         )
         self._thread: threading.Thread | None = None
 
@@ -111,6 +114,7 @@ class Trial:
         if self._thread is not None:
             self._thread.join(10.0 if error is None else 0.5)  # what failed may never leave
         self.delivering.close(10.0)
+        self.outlet.close()
         self._closing.close()
 
     def run(self, source: ReadingSource) -> None:

@@ -41,6 +41,7 @@ class Told:
         self.working = lambda: report(None)
         self.failing = report
         self.wait = stop.wait
+        self.close = lambda: None
 
 
 def supervised(stop: threading.Event, name: str, source: Failing) -> Supervised:
