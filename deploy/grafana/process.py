@@ -10,8 +10,10 @@ _ONE = chosen("instance")
 
 
 def restarts(ours: str) -> Annotation:
-    """Return marks where a process started; ``ours`` is a metric that only the meant ones have: every exporter has
-    the process metrics.
+    """Return marks where a process started.
+
+    Args:
+        ours: a metric that only the meant processes have, for every exporter has those of a process.
     """
     return Annotation(
         "Restarts",

@@ -116,9 +116,10 @@ def test_both_processes_say_when_they_started() -> None:
 
 
 def test_every_metric_is_named_and_described_as_promtool_wants_it() -> None:
-    """Protects users' conventions: units, _total, help; over all metrics, used or not."""
+    """Protects users' conventions: units, _total, help; over all metrics of both processes, used or not."""
     lines = []
-    for name, kind, labels, text in Metrics().describe():
+    ingest = [(each["name"], each["type"], each["labels"], each["help"]) for each in IngestMetrics().describe()]
+    for name, kind, labels, text in [*Metrics().describe(), *ingest]:
         label = ",".join(f'{each}="x"' for each in labels)
         lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
         if kind == "histogram":
