@@ -10,12 +10,15 @@ from connectors.mqtt_messages import MqttMessage
 from connectors.reading import Quality, Reading, Reason
 from connectors.refusal import Refusal, shortened
 from connectors.source import Site
+from connectors.sparkplug_births import Born, Node
 from connectors.sparkplug_payload import Metric, Payload, decode, is_numeric, number
 
 NAMESPACE = "spBv1.0"
 MOST_NODES = 10_000
 MOST_METRICS = 100_000
-"""Of one edge node and its devices."""
+"""Of one edge node and its devices, each device counting as one more."""
+MOST_ALL_METRICS = 500_000
+"""Of all edge nodes; some hundred megabytes."""
 _ANSWER_US = 10_000_000
 """A node that does not answer a rebirth request for so long never will: then its old aliases count again."""
 _NOT_MEASURED = ("bdSeq", "Node Control/", "Node Info/", "Device Control/", "Properties/", "Node Properties/")
@@ -52,41 +55,6 @@ def address_of(topic: str) -> Address | None:
     return Address(levels[1], kind, levels[3], levels[4] if len(levels) == 5 else "")
 
 
-@dataclass(frozen=True, slots=True)
-class _Born:
-    """What a birth said of a metric."""
-
-    name: str
-    datatype: int | None
-    unit: str
-    alias: int | None = None
-
-
-@dataclass(slots=True)
-class _Node:
-    """One edge node; births by device, the node itself being the device ""."""
-
-    next_seq: int | None = None
-    bd_seq: float | None = None
-    missed: bool = True
-    """Whether something was missed since its birth, or the birth itself: aliases may mean something else."""
-    asked_us: int | None = None
-    by_name: dict[str, dict[str, _Born]] = field(default_factory=dict)
-    by_alias: dict[int, _Born] = field(default_factory=dict)
-
-    @property
-    def metrics(self) -> int:
-        return sum(map(len, self.by_name.values()))
-
-    def forget(self, device: str) -> dict[str, _Born]:
-        """Forget a device, and return what its birth had said."""
-        names = self.by_name.pop(device, {})
-        for born in names.values():
-            if born.alias is not None and self.by_alias.get(born.alias) is born:
-                del self.by_alias[born.alias]
-        return names
-
-
 @dataclass(slots=True)
 class Heard:
     """What one message gave."""
@@ -102,17 +70,22 @@ class Heard:
 class SparkplugNodes:
     """Follows edge nodes by their messages; a bounded number of them, each with a bounded number of metrics.
 
+    Beyond that the node is forgotten that was silent longest: should it speak again, it is asked for its births.
+
     Args:
         ask: whether nodes are asked for their births; if not, aliases are believed after a gap.
     """
 
     def __init__(self, ask: bool = True) -> None:
         self._ask = ask
-        self._nodes: dict[tuple[str, str], _Node] = {}
+        self.nodes: dict[tuple[str, str], Node] = {}
+        """By group and name; whoever was silent longest comes first."""
+        self.size = 0
+        """Devices and metrics of all nodes."""
 
     def connection_lost(self) -> None:
         """Births may be missed from here on."""
-        for node in self._nodes.values():
+        for node in self.nodes.values():
             node.next_seq, node.missed, node.asked_us = None, True, None
 
     def hear(self, message: MqttMessage) -> Heard:
@@ -122,19 +95,25 @@ class SparkplugNodes:
         if address is None:
             heard.events.append("other_topics")
             return heard
+        if len(address.entity) > LONGEST_NAME:
+            detail = f"name {shortened(address.entity)}; allowed: {LONGEST_NAME} characters"
+            heard.refused.append(Refusal(Reason.WRONG_TYPE, detail))
+            return heard
         payload = decode(message.payload)
         if isinstance(payload, Refusal):
             heard.refused.append(payload)
             return heard
         node = self._node(address)
-        if node is None:
-            heard.refused.append(
-                Refusal(Reason.TOO_MANY_ENTITIES, f"one edge node too many; allowed: {MOST_NODES} at a time")
-            )
-            return heard
+        before = node.size
+        self._hear(node, address, payload, message, heard)
+        self.size += node.size - before
+        self._make_room(heard)
+        return heard
+
+    def _hear(self, node: Node, address: Address, payload: Payload, message: MqttMessage, heard: Heard) -> None:
         if address.kind == "NDEATH":
             self._node_dies(node, address, payload, message, heard)
-            return heard
+            return
         gap = self._follow(node, address, payload)
         if gap:
             heard.events.append("sequence_gaps")
@@ -146,22 +125,26 @@ class SparkplugNodes:
             self._read(node, address, payload, message, heard)
         if self._ask and node.missed and address.kind != "NBIRTH":
             self._ask_for_birth(node, address, message, heard)
-        return heard
 
-    def _node(self, address: Address) -> _Node | None:
+    def _node(self, address: Address) -> Node:
+        """Return the node that speaks, which from now on is the one that was silent for the shortest time."""
         key = address.group, address.node
-        node = self._nodes.get(key)
-        if node is None and len(self._nodes) < MOST_NODES:
-            node = self._nodes[key] = _Node()
+        node = self.nodes.pop(key, None) or Node()
+        self.nodes[key] = node
         return node
 
-    def _follow(self, node: _Node, address: Address, payload: Payload) -> bool:
+    def _make_room(self, heard: Heard) -> None:
+        """Forget nodes that were silent longest, but never the one that speaks."""
+        while len(self.nodes) > 1 and (len(self.nodes) > MOST_NODES or self.size > MOST_ALL_METRICS):
+            self.size -= self.nodes.pop(next(iter(self.nodes))).size
+            heard.events.append("nodes_forgotten")
+
+    def _follow(self, node: Node, address: Address, payload: Payload) -> bool:
         """Follow the sequence of a node (6.4.19): 0 to 255 and round again; return whether something was missed."""
         if address.kind == "NBIRTH":
             node.missed = False
             node.asked_us = None
-            node.by_name.clear()
-            node.by_alias.clear()
+            node.forget_all()
             node.bd_seq = _bd_seq(payload)
             node.next_seq = None if payload.seq is None else (payload.seq + 1) % 256
             return False
@@ -171,7 +154,7 @@ class SparkplugNodes:
         node.missed = node.missed or gap
         return gap
 
-    def _ask_for_birth(self, node: _Node, address: Address, message: MqttMessage, heard: Heard) -> None:
+    def _ask_for_birth(self, node: Node, address: Address, message: MqttMessage, heard: Heard) -> None:
         if node.asked_us is None:
             node.asked_us = message.received_us
             heard.rebirth = f"{NAMESPACE}/{address.group}/NCMD/{address.node}"
@@ -180,26 +163,27 @@ class SparkplugNodes:
             node.missed, node.asked_us = False, None
             heard.events.append("rebirths_unanswered")
 
-    def _bear(self, node: _Node, address: Address, payload: Payload, heard: Heard) -> None:
+    def _bear(self, node: Node, address: Address, payload: Payload, heard: Heard) -> None:
         """Learn what a birth says: names, aliases, types, units."""
         node.forget(address.device)
-        names = node.by_name[address.device] = {}
-        room = MOST_METRICS - node.metrics
+        if node.size >= MOST_METRICS:
+            heard.refused.append(Refusal(Reason.TOO_MANY_ENTITIES, f"more than {MOST_METRICS} metrics of one node"))
+            return
+        node.begin(address.device)
+        names = node.by_name[address.device]
         for metric in payload.metrics:
             if metric.name is None or _about_the_node(metric.name):
                 continue
-            if len(names) >= room:
+            if node.size >= MOST_METRICS:
                 heard.refused.append(Refusal(Reason.TOO_MANY_ENTITIES, f"more than {MOST_METRICS} metrics of one node"))
                 break
-            born = _Born(metric.name, metric.datatype, metric.unit, metric.alias)
-            names[metric.name] = born
-            if metric.alias is not None:
-                node.by_alias[metric.alias] = born
+            name = metric.name[: LONGEST_NAME + 1]  # as much as is needed to refuse its readings
+            node.learn(address.device, Born(name, metric.datatype, metric.unit, metric.alias))
         channels = {born.name: born.unit for born in names.values() if is_numeric(born.datatype)}
         if channels:
             heard.sites.append(Site(address.entity, channels=channels, attributes={"edge node": address.node}))
 
-    def _read(self, node: _Node, address: Address, payload: Payload, message: MqttMessage, heard: Heard) -> None:
+    def _read(self, node: Node, address: Address, payload: Payload, message: MqttMessage, heard: Heard) -> None:
         unknown: list[int] = []
         for metric in payload.metrics:
             born = self._born(node, address, metric, unknown)
@@ -220,11 +204,11 @@ class SparkplugNodes:
             )
             heard.refused.append(Refusal(Reason.MISSING_KEY, detail))
 
-    def _born(self, node: _Node, address: Address, metric: Metric, unknown: list[int]) -> _Born | None:
+    def _born(self, node: Node, address: Address, metric: Metric, unknown: list[int]) -> Born | None:
         """Return what is known of a metric; None, and its alias among the ``unknown``, if nothing is."""
         if metric.name is not None:
             known = node.by_name.get(address.device, {}).get(metric.name)
-            return known or _Born(metric.name, metric.datatype, metric.unit)
+            return known or Born(metric.name, metric.datatype, metric.unit)
         if metric.alias is None:
             return None
         known = node.by_alias.get(metric.alias)
@@ -233,7 +217,7 @@ class SparkplugNodes:
             return None
         return known
 
-    def _node_dies(self, node: _Node, address: Address, payload: Payload, message: MqttMessage, heard: Heard) -> None:
+    def _node_dies(self, node: Node, address: Address, payload: Payload, message: MqttMessage, heard: Heard) -> None:
         """All metrics of a node and its devices are stale from now on, unless it is the will of an older session."""
         bd_seq = _bd_seq(payload)
         if node.bd_seq is not None and bd_seq is not None and bd_seq != node.bd_seq:
@@ -242,9 +226,9 @@ class SparkplugNodes:
         for device in list(node.by_name):
             # the time in a will is when it was left with the broker, not when the node died (6.4.21)
             self._dies(node, address, device, message.received_us, heard)
-        node.next_seq, node.missed, node.bd_seq, node.asked_us = None, True, None, None
+        del self.nodes[address.group, address.node]
 
-    def _dies(self, node: _Node, address: Address, device: str, time_us: int, heard: Heard) -> None:
+    def _dies(self, node: Node, address: Address, device: str, time_us: int, heard: Heard) -> None:
         entity = Address(address.group, "", address.node, device).entity
         for born in node.forget(device).values():
             if is_numeric(born.datatype):
@@ -252,7 +236,7 @@ class SparkplugNodes:
         heard.events.append("deaths")
 
 
-def _reading(metric: Metric, born: _Born, entity: str, time_us: int) -> Reading | Refusal:
+def _reading(metric: Metric, born: Born, entity: str, time_us: int) -> Reading | Refusal:
     if len(entity) > LONGEST_NAME or len(born.name) > LONGEST_NAME:
         shown = shortened(f"{entity} {born.name}")
         return Refusal(Reason.WRONG_TYPE, f"name {shown}; allowed: {LONGEST_NAME} characters")
