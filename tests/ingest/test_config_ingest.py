@@ -71,6 +71,27 @@ def test_a_source_that_would_read_what_it_writes_is_refused() -> None:
     loads(f"{HEAD}  sources:\n    - {{name: a, kind: kafka, topic: air, topics: [water]}}\n", {})
 
 
+def test_counters_that_cannot_be_meant_are_refused() -> None:
+    """Protects from the rate of an increase, which is none, and from a name that means no channel."""
+    head = HEAD.replace("{name: pm25}", "{name: pm25}, {name: cars, aggregate: rate}, {name: bikes, aggregate: sum}")
+    source = "  sources:\n    - {name: a, kind: http, topic: air, "
+
+    def said(text: str) -> str:
+        with pytest.raises(ConfigError) as caught:
+            loads(f"{head}{source}{text}}}\n", {})
+        return str(caught.value)
+
+    wrong = said("counters: [bikes, ca*]")
+    assert "ingest.sources[0].counters[1]" in wrong
+    assert "means cars, of which stream air takes the rate: that wants the totals" in wrong
+    assert "aggregate: sum there, or no counter here" in wrong
+    assert "is none of the channels that `only` lets through" in said("only: [pm25], counters: [bike]")
+    assert "counters[0]" in said("counters: ['']")
+    assert "must be longer than zero" in said("counters: [bikes], counter_gap: 0s")
+    loads(f"{head}{source}only: [bikes], counters: [b*, '*'], counter_gap: 2d}}\n", {})
+    loads(f"{head}{source.replace('topic: air', 'topic: water')}counters: [cars]}}\n", {})
+
+
 def test_the_effective_config_shows_a_sources_own_options_and_masks_secrets() -> None:
     """Protects `vedette check --effective`: what a kind adds is shown, keys are not."""
     text = HEAD + "  sources:\n    - {name: a, kind: usgs, topic: water, sites: [USGS-1], key: very-secret}\n"
