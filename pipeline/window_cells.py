@@ -134,8 +134,10 @@ def _replace_last(cell: Any, value: float, suspect: bool, result: int) -> bool:
 
 
 @_compiled
-def collect_cells(cells: Any, rows: Any, step: int, aggregators: Any, values: Any, learn: Any, count: Any) -> None:
-    """Fill [k, C] values, learn and count for ``step``."""
+def collect_cells(
+    cells: Any, rows: Any, step: int, aggregators: Any, least: Any, values: Any, learn: Any, count: Any
+) -> None:
+    """Fill [k, C] values, learn and count for ``step``; of fewer than ``least`` [C] values a channel is missing."""
     p = step % cells.shape[1]
     for i in range(len(rows)):
         for c in range(len(aggregators)):
@@ -146,7 +148,7 @@ def collect_cells(cells: Any, rows: Any, step: int, aggregators: Any, values: An
             if cell.step != step:
                 continue
             count[i, c] = cell.values + cell.missing
-            value = _aggregate(cell, aggregators[c]) if cell.values > 0 else np.nan
+            value = _aggregate(cell, aggregators[c]) if cell.values >= least[c] else np.nan
             if math.isfinite(value):  # a sum of huge values may not be
                 values[i, c] = value
                 learn[i, c] = cell.suspects == 0

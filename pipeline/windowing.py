@@ -44,6 +44,7 @@ class Windows(Closing):
         revise_us: int,
         capacity: int = 64,
         max_open: int | None = None,
+        least: Sequence[int] | None = None,
     ) -> None:
         """Start empty.
 
@@ -55,11 +56,14 @@ class Windows(Closing):
             capacity: entity slots to make room for at first.
             max_open: steps that can be open at once; readings further ahead are held aside until their step comes.
                 None: as many as the grace needs, and 3.
+            least: one per channel: of fewer values in a step its value is missing. None: one is enough. A sum of the
+                few minutes that are known would look like a fall. Of no effect on rates.
         """
         if step_us <= 0 or grace_us < 0 or revise_us < 0:
             raise ValueError(f"step_us must be > 0, the others >= 0; got {step_us=}, {grace_us=}, {revise_us=}")
         C, revisable = len(aggregators), -(-revise_us // step_us)
         self._aggregators = np.array([CODES[Aggregator(name)] for name in aggregators], np.int8)
+        self._least = np.maximum(np.ones(C, np.int64) if least is None else np.array(least, np.int64), 1)
         self._counters = np.flatnonzero(self._aggregators == CODES[Aggregator.RATE])
         open_steps = -(-grace_us // step_us) + 1 + _AHEAD_STEPS if max_open is None else max(1, max_open)
         ring = revisable + open_steps
@@ -118,7 +122,7 @@ class Windows(Closing):
     def _collect(self, step: int, rows: NDArray[np.intp]) -> Frames:
         shape, s = (len(rows), len(self._aggregators)), self.state
         values, learn, count = np.empty(shape), np.empty(shape, np.bool_), np.empty(shape, np.int32)
-        collect_cells(cells(s), rows, step, self._aggregators, values, learn, count)
+        collect_cells(cells(s), rows, step, self._aggregators, self._least, values, learn, count)
         if len(self._counters):
             lists = (s["counter_time"], s["counter_value"], s["carry_time"], s["carry_value"])
             collect_rates(heads(s), *lists, self._counters, rows, step, values, learn)

@@ -514,6 +514,23 @@ def test_known_gaps_are_counted_but_are_no_values() -> None:
     assert second.count.tolist() == [[1]]
 
 
+@pytest.mark.parametrize("aggregator", [a for a in Aggregator if a is not Aggregator.RATE])
+def test_a_step_of_too_few_values_is_missing(aggregator: Aggregator) -> None:
+    """Protects from a fall that is none: a sum of the one minute of three that is known. What comes late counts."""
+    windows = Windows([aggregator], STEP, 0, 5 * STEP, capacity=1, least=[2])
+    add(windows, [R(0, 0, 100, 5.0), R(0, 0, 200, NAN)])
+    assert close(windows, 0) == []
+    (first,) = close(windows, STEP)
+    assert math.isnan(first.values[0, 0])
+    assert (first.learn[0, 0], first.count[0, 0]) == (False, 2), "it was heard of"
+    add(windows, [R(0, 0, 300, 5.0)])
+    outdated, new = windows.take_revisions()
+    assert (outdated.status, new.status) == (FrameStatus.OUTDATED, FrameStatus.NEW)
+    assert math.isnan(outdated.values[0, 0])
+    assert new.values[0, 0] == naive_value(aggregator, [], [R(0, 0, 100, 5.0), R(0, 0, 300, 5.0)])
+    assert new.learn[0, 0]
+
+
 def test_a_sum_that_overflows_is_missing() -> None:
     """Protects the models from infinities that finite readings make."""
     windows = one(Aggregator.SUM)
