@@ -222,6 +222,7 @@ def build_stream(
             _us(config.grace),
             _us(config.revise),
             capacity=capacity,
+            least=[c.least_readings(config.step) for c in config.channels],
         ),
         watermarks=Watermarks(_us(config.idle_timeout)),
         predictor=predictor,

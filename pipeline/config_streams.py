@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from datetime import timedelta
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.config_fields import (
     BudgetWords,
@@ -55,9 +56,29 @@ class ChannelConfig(Section):
     unit: str = ""
     """UCUM code; empty: whatever comes."""
     aggregate: AggregatorName = "mean"
+    every: PositiveDuration | None = None
+    """How often readings come. With it a step of which too few came is missing; none: one reading is enough."""
+    least_coverage: Share | None = None
+    """Which share of the readings that a step should have is enough; none: half for ``sum`` and ``count``, which would
+    fall with what is missing, and one reading for the others. Needs ``every``."""
     limits: tuple[LimitConfig, ...] = ()
     stuck: bool = True
     """Tell when the value stops moving."""
+
+    @model_validator(mode="after")
+    def _coverage_of_something(self) -> ChannelConfig:
+        if self.least_coverage is not None and self.every is None:
+            raise ValueError("least_coverage is a share of nothing | every: how often readings come, such as 1m")
+        if self.every is not None and self.aggregate == "rate":
+            raise ValueError("every is of no use to a rate, which knows its time | another aggregate, or no every")
+        return self
+
+    def least_readings(self, step: timedelta) -> int:
+        """Return of how many readings a step's value is made at least."""
+        share = self.least_coverage
+        if share is None:
+            share = 0.5 if self.aggregate in ("sum", "count") else 0.0
+        return 1 if self.every is None else max(1, math.ceil(share * (step / self.every) - 1e-9))
 
 
 class RecentConfig(Section):
@@ -237,6 +258,6 @@ class StreamConfig(Section):
         fields = {"name", "topics", "step", "grace", "revise", "channels", "horizons", "model"}
         shaping = self.model_dump(mode="json", include=fields)
         for channel in shaping["channels"]:
-            del channel["limits"], channel["stuck"]
+            del channel["limits"], channel["stuck"], channel["every"], channel["least_coverage"]
         del shaping["model"]["train"]
         return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:16]

@@ -284,6 +284,43 @@ def test_the_fingerprint_follows_what_shapes_the_state() -> None:
         assert loads(other, {}).streams[0].fingerprint() != loads(SMALL, {}).streams[0].fingerprint()
 
 
+@pytest.mark.parametrize(
+    ("said", "least"),
+    [
+        ("aggregate: sum", 1),
+        ("aggregate: sum, every: 1m", 5),
+        ("aggregate: count, every: 3m", 2),
+        ("aggregate: mean, every: 1m", 1),
+        ("aggregate: mean, every: 1m, least_coverage: 0.75", 8),
+        ("aggregate: sum, every: 1m, least_coverage: 0", 1),
+        ("aggregate: sum, every: 1m, least_coverage: 1", 10),
+        ("aggregate: sum, every: 1h", 1),
+    ],
+)
+def test_how_many_readings_a_step_needs(said: str, least: int) -> None:
+    """Protects sums from falling with what is missing, and everybody who says nothing from a change."""
+    channel = f"channels: [{{name: pm25, {said}}}]"
+    stream = loads(f"streams:\n  - {{name: air, topics: [air], step: 10m, {channel}}}\n", {}).streams[0]
+    assert stream.channels[0].least_readings(stream.step) == least
+    plain = loads("streams:\n  - {name: air, topics: [air], step: 10m, channels: [{name: pm25}]}\n", {}).streams[0]
+    assert (stream.fingerprint() == plain.fingerprint()) == ("mean" in said), "the state is the same"
+
+
+@pytest.mark.parametrize(
+    ("channel", "said"),
+    [
+        ("least_coverage: 0.5", "least_coverage is a share of nothing"),
+        ("aggregate: rate, every: 1m", "every is of no use to a rate"),
+        ("every: 1m, least_coverage: 1.5", "least_coverage"),
+        ("every: 0s", "must be longer than zero"),
+    ],
+)
+def test_a_coverage_that_cannot_be_meant(channel: str, said: str) -> None:
+    """Protects from a bar that nobody applies."""
+    with pytest.raises(ConfigError, match=said):
+        loads(f"streams:\n  - {{name: a, topics: [a], step: 10m, channels: [{{name: b, {channel}}}]}}\n", {})
+
+
 def test_the_schema_knows_every_section_and_is_json() -> None:
     """Protects completion in editors."""
     schema = json.loads(json.dumps(json_schema()))
