@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from connectors.mqtt_client import MOST_PACKET_BYTES
 from connectors.mqtt_connection import MqttConnection
 from connectors.mqtt_mapping import Bound, MappingRule, TopicMapping
 from connectors.mqtt_messages import Broker, MqttMessage, Publish, Subscription, Taken
@@ -14,6 +15,8 @@ from connectors.reading import Quality, Reading, Rejected
 from connectors.source import Outlet
 
 Route = tuple[TopicMapping, list[Bound]]
+_HEAD_BYTES = 131_072
+"""What a packet may have besides its payload: a topic, and properties."""
 _MOST_ROUTES = 100_000
 """Topics whose mapping is remembered."""
 
@@ -51,7 +54,11 @@ class MqttSource:
         self._retained = retained
         self._most_payload_bytes = most_payload_bytes
         filters = widest(TopicMapping(rule).template.filter for rule in rules)
-        self._connection = MqttConnection(broker, [Subscription(one, qos, retained) for one in filters])
+        self._connection = MqttConnection(
+            broker,
+            [Subscription(one, qos, retained) for one in filters],
+            most_packet_bytes=max(MOST_PACKET_BYTES, most_payload_bytes + _HEAD_BYTES),
+        )
 
     def run(self, outlet: Outlet) -> None:
         """Bring readings until the outlet is stopping; see ``ReadingSource`` and ``MqttConnection.run``."""

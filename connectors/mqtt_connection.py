@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from connectors.errors import SourceUnavailable
-from connectors.mqtt_client import MQTT_3_1_1, MQTT_5
+from connectors.mqtt_client import MOST_PACKET_BYTES, MQTT_3_1_1, MQTT_5
 from connectors.mqtt_link import Link, VersionRefused
 from connectors.mqtt_messages import NOTHING, Broker, Consumer, Subscription
 from connectors.mqtt_window import Redeliveries, Window
@@ -43,6 +43,7 @@ class MqttConnection:
         window: how many unacknowledged messages are held; with MQTT 5 the broker is told. Mosquitto gets slower beyond
             a few thousands.
         batch: how many messages are handed to the consumer at once, at most.
+        most_packet_bytes: of larger messages only the beginning comes; a broker that speaks MQTT 5 leaves them out.
         now_us: the wall clock.
     """
 
@@ -53,12 +54,14 @@ class MqttConnection:
         *,
         window: int = 2000,
         batch: int = 1000,
+        most_packet_bytes: int = MOST_PACKET_BYTES,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
         self.broker = broker
         self.subscriptions = tuple(subscriptions)
         self._most = window
         self._batch = batch
+        self._most_packet_bytes = most_packet_bytes
         self._now_us = now_us
         self._version = broker.version or MQTT_5
 
@@ -81,7 +84,10 @@ class MqttConnection:
 
     def open(self, stopping: Callable[[], bool], wakeable: int) -> tuple[Link, bool]:
         """Return an open link, and whether the broker kept the session; see ``Link.open`` for what it raises."""
-        link = Link(self.broker, self._version, min(self._most, 65_535), wakeable, stopping, self._now_us)
+        link = Link(
+            self.broker, self._version, min(self._most, 65_535), wakeable, stopping, self._now_us,
+            self._most_packet_bytes,
+        )  # fmt: skip
         try:
             return link, link.open()
         except VersionRefused:

@@ -14,7 +14,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from connectors.errors import SourceRefused, SourceUnavailable
-from connectors.mqtt_client import MQTT_5, Published, SwiftClient
+from connectors.mqtt_client import MOST_PACKET_BYTES, MQTT_5, Published, SwiftClient
 from connectors.mqtt_messages import Broker, MqttMessage, Subscription
 from connectors.mqtt_refusals import OLD_BROKER, connection_refused
 from connectors.mqtt_socket import BufferedSocket, open_socket, plain_reason, refused_certificate
@@ -24,8 +24,6 @@ _ANSWER_S = 5.0
 _SLICE_S = 0.2
 _MOST_AT_ONCE_BYTES = 4 * 1_048_576
 """Of payloads in one turn; large messages come in smaller batches."""
-_MOST_PACKET_BYTES = 16 * 1_048_576
-"""Brokers leave larger messages out (MQTT 5, 3.1.2.11.4); MQTT 3.1.1 knows no such limit."""
 _TAKEN_OVER = 142
 
 
@@ -43,6 +41,8 @@ class Link:
         wakeable: a descriptor that ends a wait when it becomes readable.
         stopping: whether to leave.
         now_us: the wall clock.
+        most_packet_bytes: brokers leave larger messages out (MQTT 5, 3.1.2.11.4); MQTT 3.1.1 knows no such limit, and
+            of what is larger only the beginning is kept.
     """
 
     def __init__(
@@ -53,12 +53,14 @@ class Link:
         wakeable: int,
         stopping: Callable[[], bool],
         now_us: Callable[[], int],
+        most_packet_bytes: int = MOST_PACKET_BYTES,
     ) -> None:
         self._broker = broker
         self._version = version
         self._window = window
         self._stopping = stopping
         self._now_us = now_us
+        self._most_packet_bytes = most_packet_bytes
         self._received: list[MqttMessage] = []
         self._received_bytes = 0
         self._answer: tuple[int, str, bool] | None = None
@@ -217,6 +219,7 @@ class Link:
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
         client.received = self._take
+        client.most_packet_bytes = self._most_packet_bytes
         client.on_disconnect = self._on_disconnect
         client.on_socket_register_write = lambda *_: None  # with it, what is sent is queued until ``_send``
         return client
@@ -227,7 +230,7 @@ class Link:
         properties = Properties(PacketTypes.CONNECT)
         properties.SessionExpiryInterval = self._broker.session_expiry_s
         properties.ReceiveMaximum = self._window
-        properties.MaximumPacketSize = _MOST_PACKET_BYTES
+        properties.MaximumPacketSize = self._most_packet_bytes
         return {"clean_start": False, "properties": properties}
 
     def _send(self) -> None:
@@ -292,9 +295,9 @@ class Link:
         self._take(Published(topic, message.payload, message.qos, message.retain, message.mid, message.dup))
 
     def _take(self, found: Published) -> None:
-        topic, payload, qos, retained, mid, duplicate = found
+        topic, payload, qos, retained, mid, duplicate, whole = found
         self._received_bytes += len(payload)
-        self._received.append(MqttMessage(topic, payload, qos, retained, mid, self._now_us(), duplicate))
+        self._received.append(MqttMessage(topic, payload, qos, retained, mid, self._now_us(), duplicate, whole))
 
     def _on_disconnect(self, _: Any, __: Any, flags: Any, reason: Any, ___: Any) -> None:
         if not flags.is_disconnect_packet_from_server:

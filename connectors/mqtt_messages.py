@@ -24,6 +24,8 @@ class MqttMessage(NamedTuple):
     """The wall clock when it came here, microseconds UTC."""
     duplicate: bool = False
     """The broker has sent it before, to this session: perhaps to us, perhaps into a connection that was lost."""
+    whole: int = 0
+    """Bytes of its payload, where that was so large that only its beginning was kept; 0: all of it is here."""
 
 
 class Taken(NamedTuple):

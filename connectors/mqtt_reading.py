@@ -24,6 +24,7 @@ def rejected(message: MqttMessage, refusals: Sequence[Refusal]) -> Rejected:
 
 def too_large(message: MqttMessage, most_bytes: int = MOST_PAYLOAD_BYTES) -> Refusal | None:
     """Return why a payload is not read; None when it is not too large."""
-    if len(message.payload) <= most_bytes:
+    size = message.whole or len(message.payload)
+    if size <= most_bytes and not message.whole:
         return None
-    return Refusal(Reason.TOO_LARGE, f"{len(message.payload)} bytes; allowed: at most {most_bytes}")
+    return Refusal(Reason.TOO_LARGE, f"{size} bytes; allowed: at most {most_bytes}")
