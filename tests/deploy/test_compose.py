@@ -134,6 +134,21 @@ def test_the_daemon_finds_its_neighbours(tmp_path: Path) -> None:
     assert published == [str(config.http.port)]
 
 
+def test_all_of_ours_know_one_database(tmp_path: Path) -> None:
+    """Protects the console's map: places that ingest's sources tell of are where the daemon looks for them.
+
+    The folder is there in the image, with its owner: a volume that is mounted where there is none would be root's.
+    """
+    ours = [name for name, service in SERVICES.items() if service["image"].partition(":")[0] == "vedette"]
+    assert len(ours) == 3
+    config = config_of(laid_out("vedette", tmp_path) / "etc/vedette/vedette.yaml")
+    folder = Path(config.database.url.get_secret_value().removeprefix("sqlite:///")).parent
+    for name in ours:
+        assert ("database", str(folder), "rw") in mounts(name), name
+    (made,) = re.findall(r"install -d -o 10001 .*", (DEPLOY / "Dockerfile").read_text(encoding="utf-8"))
+    assert str(folder) in made.split()
+
+
 def test_prometheus_takes_its_configuration_and_finds_its_targets(tmp_path: Path) -> None:
     """Protects from a Prometheus that does not start, or scrapes what is not there: checked as mounted, by promtool."""
     folder = laid_out("prometheus", tmp_path) / "etc/prometheus"
