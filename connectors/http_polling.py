@@ -22,7 +22,7 @@ from connectors.http_body import Body, BodyBroken, BodyTooLarge
 from connectors.http_service import HttpService
 from connectors.http_words import allowance_of, date_of, plain, retry_after_s, trust, why_not
 from connectors.json_documents import parsed
-from connectors.rate_limiting import RateLimiter
+from connectors.rate_limiting import Allowance, RateLimiter
 from connectors.refusal import Refusal
 from connectors.source import Outlet, Stopping
 from connectors.timestamps import in_range, to_us
@@ -256,24 +256,33 @@ class Poller:
 
     def _check(self, answer: Answer, accept: Collection[int]) -> None:
         """Return if the answer is one to use; raise what it means otherwise."""
-        self._limiter.learn(allowance_of(answer.headers, answer.received_us / 1e6))
+        allowance = allowance_of(answer.headers, answer.received_us / 1e6)
+        self._limiter.learn(allowance)
         self._server_ahead_us = answer.server_time_us - answer.received_us
         status = answer.status
         if status in accept:
-            return
+            return self._limiter.answered()
         said = plain(self._service.masked(answer.body[:2000].decode("utf-8", "replace")))
         told = f"{self._service.host} answers {status}{f' ({said})' if said else ''}"
         if status in _REFUSED:
             raise SourceRefused(f"{told}; {_REFUSED[status]}")
         if status in _BUSY or status >= 500:
             asked_s = retry_after_s(answer.headers.get("retry-after"))
-            if asked_s is not None:
+            if status == 429:
+                self._exceeded(asked_s, allowance)
+            elif asked_s is not None:
                 self._limiter.block(asked_s)
             raise _Passing(told)
         if 300 <= status < 400:
             to = plain(self._service.masked(answer.headers.get("location", "")))
             raise SourceUnavailable(f"{told} and sends us on to {to}; redirects are not followed: correct the address")
         raise SourceUnavailable(f"{told}, which is none of {', '.join(map(str, sorted(accept)))}")
+
+    def _exceeded(self, asked_s: float | None, allowance: Allowance) -> None:
+        """Wait for as long as the answer to a request too many says, in whatever way."""
+        if asked_s is None and allowance.remaining == 0:
+            return  # what is left was learned, and until when
+        self._limiter.exceeded(allowance.reset_s if asked_s is None else asked_s)
 
     def _say_failing(self, reason: str) -> None:
         self._told_failing = True

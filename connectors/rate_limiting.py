@@ -15,6 +15,7 @@ _LONGEST_BLOCK_S = 3600.0
 """A wrong header may not silence a source for a year."""
 _BLOCK_UNSAID_S = 60.0
 """No request is left, and nothing says until when."""
+_MOST_DOUBLINGS = 6
 _ROUNDING = 1e-6
 """Of a token: waiting for less would be waiting for nothing."""
 
@@ -66,6 +67,7 @@ class RateLimiter:
         self._tokens = [float(limit.burst) for limit in limits]
         self._filled_s = monotonic()
         self._blocked_until_s = self._filled_s
+        self._exceeded = 0
 
     def wait_s(self) -> float:
         """Return the seconds until a request may go; 0.0: now."""
@@ -91,6 +93,21 @@ class RateLimiter:
         """Let nothing through for so long, at most an hour; never shortens a longer one."""
         until_s = self._monotonic() + min(max(seconds, 0.0), _LONGEST_BLOCK_S)
         self._blocked_until_s = max(self._blocked_until_s, until_s)
+
+    def exceeded(self, seconds: float | None) -> None:
+        """Let nothing through after a request that was one too many, for so long; None: nothing says how long.
+
+        Then it is a minute, and twice as long after each further one until a request is ``answered``: whoever counts
+        by the hour refuses for as long as an hour, and bans who does not give up asking.
+        """
+        if seconds is None:
+            seconds = _BLOCK_UNSAID_S * 2.0**self._exceeded
+            self._exceeded = min(self._exceeded + 1, _MOST_DOUBLINGS)
+        self.block(seconds)
+
+    def answered(self) -> None:
+        """Take note that a request was answered well."""
+        self._exceeded = 0
 
     def learn(self, allowance: Allowance) -> None:
         """Believe the service where it allows less than we thought: others may use the same key."""

@@ -69,7 +69,7 @@ def test_it_says_who_asks_and_gives_the_key_in_its_header(replay: ReplayServer, 
     assert asked.query == {"q": "a&b", "n": "2"}
 
 
-@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+@pytest.mark.parametrize("status", [408, 425, 500, 502, 503, 504])
 def test_what_may_pass_is_tried_again(replay: ReplayServer, poller: Ask, outlet: QuickOutlet, status: int) -> None:
     """Protects a poll from one bad moment of the service."""
     replay.on("/v1/items", busy_reply(status), busy_reply(status), GOOD)
@@ -132,6 +132,29 @@ def test_the_service_says_when_to_come_back(
     assert sum(outlet.waits) == pytest.approx(waits_s)
     assert (outlet.told != []) == (waits_s > 11.0)  # what takes long is told to people
     assert outlet.told[-1:] in ([], [None])
+
+
+@pytest.mark.parametrize("headers", [{}, {"x_ratelimit_remaining": "7"}, {"retry_after": "soon"}])
+def test_too_often_without_a_word_until_when(
+    replay: ReplayServer, poller: Ask, outlet: QuickOutlet, headers: dict[str, str]
+) -> None:
+    """Protects a key from a ban: a minute, twice as long each time; a second was too soon. A good answer ends it."""
+    busy = busy_reply(429, **headers)
+    replay.on("/v1/items", busy, busy, busy, GOOD, busy, GOOD)
+    asking = poller()
+    asking.get("items")
+    assert sum(outlet.waits) == pytest.approx(60.0 + 120.0 + 240.0, abs=1.0)
+    assert any("asks us to wait" in (one or "") for one in outlet.told)
+    before_s = outlet.monotonic()
+    asking.get("items")
+    assert outlet.monotonic() - before_s == pytest.approx(60.0, abs=1.0)
+
+
+def test_a_reset_alone_says_until_when(replay: ReplayServer, poller: Ask, outlet: QuickOutlet) -> None:
+    """Protects from waiting longer than is asked for."""
+    replay.on("/v1/items", busy_reply(429, x_ratelimit_reset="20"), GOOD)
+    poller().get("items")
+    assert sum(outlet.waits) == pytest.approx(20.0, abs=1.0)
 
 
 def test_retry_after_may_be_a_date(replay: ReplayServer, poller: Ask, outlet: QuickOutlet) -> None:

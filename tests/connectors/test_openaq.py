@@ -248,6 +248,18 @@ def test_429_with_a_reset_is_waited_for(service: OpenAQService) -> None:
     assert any("asks us to wait" in (one or "") for one in outlet.told)
 
 
+def test_429_without_a_word_is_not_asked_again_soon(service: OpenAQService) -> None:
+    """Protects the key from a ban: what is too often by the minute, or by the hour, is so a second later too."""
+    outlet = QuickOutlet()
+    service.instead = [*[busy_reply(429)] * 3, Reply(410, b'{"message": "Version 1 and 2 are gone"}')]
+    http = HttpService(base_url=service.url, key=KEY)
+    made = OpenAQSource(http, locations=[LOCATION], monotonic=outlet.monotonic)
+    with pytest.raises(SourceRefused, match="answers 410"):
+        made.run(outlet)
+    assert len(service.asked()) == 4
+    assert outlet.monotonic() >= 60.0 + 120.0 + 240.0
+
+
 class TakingOutlet(QuickOutlet):
     """Takes whatever it is given."""
 
