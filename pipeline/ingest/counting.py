@@ -25,6 +25,8 @@ _NO_TOTAL = (Quality.SUSPECT, Quality.BAD, Quality.MISSING)
 FORGOTTEN = "counters_forgotten"
 UNUSABLE = "counters_unusable"
 """Totals below zero, or that their source does not trust."""
+NOT_KEPT = "counters_not_kept"
+"""Times that the file could not be written."""
 
 
 class Counting:
@@ -79,26 +81,25 @@ class Counting:
         """
         if not self._named and CounterReading not in set(map(type, readings)):
             return readings
+        counters = [at for at, reading in enumerate(readings) if self._counts(reading)]
+        if not counters:
+            return readings
         self._note_arrived()
-        found: list[Reading] = []
-        for reading in readings:
-            told = type(reading) is CounterReading
-            if not (self._named(reading.channel) or (told and reading.channel not in self._rates)):
-                found.append(reading)
-                continue
-            increase = self._increase(reading, fresh, events)
-            if increase is not None:
-                found.append(increase)
-        return found
+        found: list[Reading | None] = list(readings)
+        for at in sorted(counters, key=lambda at: readings[at].time_us):  # some bodies have the newest first
+            found[at] = self._increase(readings[at], fresh, events)
+        return [reading for reading in found if reading is not None]
 
-    def sent(self, totals: Totals) -> int:
-        """The parcel with these is about to be offered; return how many series were forgotten to make room."""
+    def sent(self, totals: Totals, events: Counter[str]) -> None:
+        """The parcel with these is about to be offered."""
         if not totals:
-            return 0
+            return
         self._note_arrived()
         forgotten = self._series.sent(totals)
-        self._write(totals, forgotten)
-        return len(forgotten)
+        if forgotten:
+            events[FORGOTTEN] += len(forgotten)
+        if not self._written(totals, forgotten):
+            events[NOT_KEPT] += 1
 
     def arrived(self, totals: Totals) -> None:
         """The parcel is durable. May be called from any thread."""
@@ -113,11 +114,14 @@ class Counting:
     def close(self) -> None:
         """Keep that nothing is in doubt of what arrived."""
         self._note_arrived()
-        self._write(self._series.settled(), [])
+        self._written(self._series.settled(), [])
         if self._state is not None:
             self._state.close()
 
     # ---- inner ----
+
+    def _counts(self, reading: Reading) -> bool:
+        return self._named(reading.channel) or (type(reading) is CounterReading and reading.channel not in self._rates)
 
     def _increase(self, reading: Reading, fresh: dict[Key, list[Total]], events: Counter[str]) -> Reading | None:
         value = reading.value
@@ -136,9 +140,9 @@ class Counting:
         while self._arrived:
             self._series.arrived(self._arrived.popleft())
 
-    def _write(self, keys: Collection[Key], forgotten: list[int]) -> None:
+    def _written(self, keys: Collection[Key], forgotten: list[int]) -> bool:
         if self._state is None or not (keys or forgotten or self._unwritten):
-            return
+            return True
         wanted = self._unwritten.union(keys) if self._unwritten else keys
         try:
             self._state.write(self._series.to_keep(wanted), self._unwritten_forgotten + forgotten)
@@ -148,10 +152,11 @@ class Counting:
             if not self._failing:
                 log.error("counters' state is not kept; after a kill some of it counts twice", error=str(error))
             self._failing = True
-            return
+            return False
         self._unwritten.clear()
         self._unwritten_forgotten.clear()
         self._failing = False
+        return True
 
 
 def _with(reading: Reading, value: float | None) -> Reading:

@@ -22,7 +22,7 @@ from connectors.source import Site, Stopping
 from connectors.spool import Parcel
 from connectors.timestamps import EARLIEST_US, LATEST_US
 from connectors.units import canonical
-from pipeline.ingest.counting import FORGOTTEN, Counting
+from pipeline.ingest.counting import Counting
 from pipeline.ingest.delivering import Delivering
 from pipeline.ingest.encoding import dead_letters_of, messages_of
 from pipeline.ingest.metrics import IngestMetrics
@@ -139,7 +139,7 @@ class SourceOutlet:
         """Take readings at once; see ``connectors.source.Outlet.offer``."""
         with self._turn:  # from sifting to offering: a repeat is let go only while what it repeats is still known
             sifted = self._sifted(readings, cursor, rejected)
-            sifted.events[FORGOTTEN] += self._counting.sent(sifted.totals)
+            self._counting.sent(sifted.totals, sifted.events)
             try:
                 inner = self._delivering.offer(sifted.parcel)
             except BaseException:
@@ -227,8 +227,7 @@ class SourceOutlet:
             if error is None:
                 self._counting.arrived(sifted.totals)
                 for event, n in sifted.events.items():
-                    if n:
-                        self.count(event, n)
+                    self.count(event, n)
                 self._metrics.sifted(self.source, sifted.counts, sifted.newest_us, self._now_us() / 1e6)
                 self._metrics.rejected(self.source, [one.reason for one in sifted.rejected])
                 outer.set_result(None)

@@ -50,6 +50,14 @@ def test_named_channels_become_increases(tmp_path: Path) -> None:
         assert trial.count("readings") == 6
 
 
+def test_the_newest_may_come_first(tmp_path: Path) -> None:
+    """Protects each increase of a body that is not in order of time; what comes older in a later one gives nothing."""
+    with Trial(tmp_path, rules=RULES) as trial:
+        trial.outlet.deliver([total(3, 9.0), total(3, 20.0, "level"), total(1, 2.0), total(2, 5.0)])
+        trial.outlet.deliver([total(0, 1.0), total(4, 11.0)])
+        assert found(trial) == [("cars", 3, 4.0), ("level", 3, 20.0), ("cars", 2, 3.0), ("cars", 4, 2.0)]
+
+
 def test_names_are_those_after_renaming(tmp_path: Path) -> None:
     """Protects one way of naming: `counters` speaks as `only` does, and two entities are two series."""
     rules = Rules(READINGS, DEAD_LETTERS, prefix="de/", rename={"Zähler": "cars"}, counters=("cars",))
@@ -125,6 +133,7 @@ def test_without_a_disk_readings_go_on(tmp_path: Path) -> None:
             for at in range(3):
                 trial.outlet.deliver([total(at, 2.0 * at)])
         assert found(trial) == [("cars", 1, 2.0), ("cars", 2, 2.0)]
+        assert trial.count("events", event="counters_not_kept") == 3
     assert [one["log_level"] for one in logs if "counters' state" in one["event"]] == ["error"]
 
 
