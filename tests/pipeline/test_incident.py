@@ -99,8 +99,18 @@ def test_ids_differ_where_anything_differs(
 
 @given(MESSAGES)
 def test_messages_survive_their_json(original: AlertMessage) -> None:
-    """Protects readers of the alerts topic: what was said is what they read, for any names, numbers and times."""
+    """Protects readers of the alerts topic: what was said is what they read, for any names, numbers and times.
+
+    In ASCII, so that no reader's idea of an encoding matters.
+    """
     assert decode(encode(original)) == original
+    assert encode(original).isascii()
+
+
+@pytest.mark.parametrize("name", ["grün ²", "\U0001f4a7 well", "half a \ud800 character", 'say "hi"\n\u2028'])
+def test_names_that_ascii_cannot_hold_are_escaped(name: str) -> None:
+    """Protects names of any script: another JSON parser reads what was meant."""
+    assert json.loads(encode(message(entity=name)))["data"]["entity"] == name
 
 
 def test_the_envelope_is_a_cloud_event() -> None:
