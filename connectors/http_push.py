@@ -29,6 +29,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from connectors.errors import Misconfigured, SourceUnavailable
+from connectors.network_words import in_words
 from connectors.push_app import PushApp, PushMappings
 from connectors.push_body import BodyReader
 from connectors.push_senders import Sender, Senders, is_loopback
@@ -204,7 +205,7 @@ class HttpPush:
             # Named, or asyncio would not know it for TCP and leave its delays on: 40 ms an answer.
             found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         except OSError as error:
-            raise Misconfigured(f"{where} cannot be listened on: {error.strerror}") from error
+            raise Misconfigured(f"{where} cannot be listened on: {in_words(error)}") from error
         try:
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             found.bind((self._host, self._port))
@@ -213,5 +214,5 @@ class HttpPush:
         except OSError as error:
             found.close()
             wrong = Misconfigured if error.errno in _WRONG else SourceUnavailable
-            raise wrong(f"{where} cannot be listened on: {error.strerror}") from error
+            raise wrong(f"{where} cannot be listened on: {in_words(error)}") from error
         return found

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from connectors.errors import Misconfigured
+from connectors.network_words import in_words
 from connectors.rate_limiting import Allowance
 
 LONGEST_TEXT = 300
@@ -66,13 +67,13 @@ def allowance_of(headers: Mapping[str, str], now_s: float) -> Allowance:
 
 
 def why_not(error: BaseException) -> str:
-    """Return why no answer came, in words: what the error says, or its kind where it says nothing."""
+    """Return why no answer came, in words."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"its certificate is not trusted: {cause.verify_message}; ca_file names who else is"
         cause = cause.__cause__ or cause.__context__
-    return f"cannot be reached: {str(error) or type(error).__name__}"
+    return f"cannot be reached: {in_words(error)}"
 
 
 def plain(text: str) -> str:

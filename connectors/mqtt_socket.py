@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from connectors.errors import Misconfigured, SourceRefused, SourceUnavailable
 from connectors.mqtt_messages import Tls
+from connectors.network_words import in_words
 from connectors.source import Stopping
 
 PIECE_BYTES = 65_536
@@ -145,7 +146,7 @@ def open_socket(host: str, port: int, tls: Tls | None, stopping: Callable[[], bo
     try:
         sock = _connected(host, port, stopping)
     except OSError as error:
-        raise SourceUnavailable(f"{address} cannot be reached: {error.strerror or error}") from error
+        raise SourceUnavailable(f"{address} cannot be reached: {in_words(error)}") from error
     if context is None:
         return BufferedSocket(sock)
     try:
@@ -180,7 +181,7 @@ def plain_reason(error: OSError) -> str:
     """Return what an error of a socket says, without the library's line numbers."""
     if isinstance(error, ssl.SSLError) and error.reason:
         return error.reason.lower().replace("_", " ")
-    return error.strerror or str(error) or type(error).__name__
+    return in_words(error)
 
 
 def _context(tls: Tls) -> ssl.SSLContext:
