@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
@@ -11,6 +12,7 @@ import httpx
 from connectors.errors import Misconfigured, SourceUnavailable
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_SHORT_KEY = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,10 +82,17 @@ class HttpService:
         return url.copy_with(scheme=base.scheme, port=base.port, username=None, password=None)
 
     def masked(self, text: str) -> str:
-        """Return ``text`` without the key, as it is or as it stands in addresses."""
+        """Return ``text`` without the key, as it is or as it stands in addresses.
+
+        A key of less than 8 characters is masked only where it stands by itself: within words it is chance, tells
+        nobody anything, and its mask would make the text unreadable.
+        """
         if self.key is None:
             return text
-        return text.replace(self.key, "***").replace(quote(self.key, safe=""), "***")
+        written = "|".join(re.escape(one) for one in (self.key, quote(self.key, safe="")))
+        if len(self.key) < _SHORT_KEY:
+            written = rf"(?<![^\W_])(?:{written})(?![^\W_])"
+        return re.sub(written, "***", text)
 
 
 def _parsed(text: str, host: str) -> httpx.URL:

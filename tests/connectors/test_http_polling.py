@@ -97,6 +97,21 @@ def test_a_refusal_is_final_and_says_what_to_do(replay: ReplayServer, poller: As
     assert "***" in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("key", "said", "masked"),
+    [
+        ("a", "a bad day for 'a' and key=a", "*** bad day for '***' and key=***"),
+        ("abc", "abc; abcd xabc x.abc?k=abc&", "***; abcd xabc x.***?k=***&"),
+        ("a/b", "abc a/b a%2Fb xa/b", "abc *** *** xa/b"),
+        ("12345678", "x12345678x", "x***x"),
+        ("+", "1+1 is 2 + 0", "1+1 is 2 *** 0"),
+    ],
+)
+def test_a_short_key_masks_no_part_of_a_word(key: str, said: str, masked: str) -> None:
+    """Protects messages from a key of one letter, which made them unreadable; and long keys wherever they stand."""
+    assert HttpService(base_url="https://a.example", key=key).masked(said) == masked
+
+
 @pytest.mark.parametrize("status", [204, 206, 400, 404, 422])
 def test_other_answers_are_no_data_and_not_asked_again_at_once(
     replay: ReplayServer, poller: Ask, status: int
