@@ -58,6 +58,7 @@ class AlertKeeping:
         retention_us: int,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         max_pending: int = 10_000,
+        gather_s: float = 0.25,
         first_wait_s: float = 0.5,
         longest_wait_s: float = 30.0,
     ) -> None:
@@ -70,6 +71,7 @@ class AlertKeeping:
             retention_us: what was last spoken of longer ago is removed from the database.
             now_us: the wall clock.
             max_pending: messages held in memory while the disk takes none.
+            gather_s: after the first message, so that those that follow share its transaction.
             first_wait_s: after a failure; doubled with each further one.
             longest_wait_s: between two tries.
         """
@@ -79,6 +81,7 @@ class AlertKeeping:
         self._retention_us = retention_us
         self._now_us = now_us
         self._max_pending = max_pending
+        self._gather_s = gather_s
         self._first_wait_s = first_wait_s
         self._longest_wait_s = longest_wait_s
         self._lock = threading.Lock()
@@ -192,6 +195,7 @@ class AlertKeeping:
                 self._stop.wait(wait_s)
             else:
                 self._wake.wait(_RETAIN_EVERY_S)
+                self._stop.wait(self._gather_s)
             self._wake.clear()
             stopping = self._stop.is_set()  # asked before the last try, so that there is one
             wait_s = self._try_to_deliver(wait_s)

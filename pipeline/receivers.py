@@ -67,6 +67,7 @@ class Receivers:
         *,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         max_pending: int = 10_000,
+        gather_s: float = 0.1,
         retry_s: float = 1.0,
     ) -> None:
         """Take the parts ready made; nothing runs before ``start``.
@@ -78,6 +79,7 @@ class Receivers:
             metrics: where to count.
             now_us: the wall clock.
             max_pending: messages in memory while the disk takes none.
+            gather_s: after the first message, so that those that follow share its transaction.
             retry_s: between two tries to write to a disk that takes nothing.
         """
         self._outbox = outbox
@@ -86,6 +88,7 @@ class Receivers:
         self._metrics = metrics
         self._now_us = now_us
         self._max_pending = max_pending
+        self._gather_s = gather_s
         self._retry_s = retry_s
         self._lock = threading.Lock()
         self._pending: deque[AlertMessage] = deque()
@@ -167,6 +170,7 @@ class Receivers:
     def _run(self) -> None:
         while not self._stop.is_set():
             self._wake.wait(_UPKEEP_EVERY_S)
+            self._stop.wait(self._gather_s)
             self._wake.clear()
             try:
                 with self._writing:
