@@ -1,4 +1,4 @@
-"""Batches of messages to Kafka: all acknowledged, or none kept here; those that are too large in pieces.
+"""Batches of messages to Kafka: acknowledged, or not kept here; those that are too large in pieces.
 
 Unlike ``KafkaSink`` this forgets what it could not deliver: whoever sends has a place of its own for it.
 """
@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import structlog
 from kafka import KafkaProducer
-from kafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError, RecordListTooLargeError
 
-from connectors.errors import ConnectorError, Misconfigured, SinkUnavailable
-from connectors.kafka_connecting import Settings, opened, settings_for, translated
+from connectors.errors import ConnectorError, Misconfigured
+from connectors.kafka_connecting import Settings, settings_for
 from connectors.kafka_halving import halved, pieces
+from connectors.kafka_outcome import Producer, blamed
+from connectors.kafka_steady import SteadyProducer
 from connectors.kafka_swift import SwiftProducer, swift_settings
 from connectors.spool import Message
 
@@ -24,7 +25,9 @@ log = structlog.get_logger(__name__)
 
 _LIST_BYTES = 2
 """Brackets: the second half of a list may be so much more than half."""
-_TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
+_MADE_S = 2.0
+"""What a broker that makes topics by itself may take for it."""
+_LOOK_S = 0.1
 _SETTINGS: dict[str, Any] = {
     "acks": "all",
     "enable_idempotence": True,
@@ -60,134 +63,116 @@ class KafkaDelivery:
         self._connect_s = connect_s
         self._deliver_s = deliver_s
         self._swift = swift_settings(bootstrap_servers, self._settings)
-        self._producer: Any = None
+        self._producer: Producer | None = None
+        self._takes: dict[str, bool] = {}
+        """Whether a topic took what it was sent last."""
         self._most_bytes: dict[str, int] = {}
 
-    def deliver(self, messages: Sequence[Message]) -> None:
-        """Return when all messages are acknowledged by all in-sync replicas.
+    def deliver(self, messages: Sequence[Message]) -> dict[str, ConnectorError]:
+        """Return why topics refuse what is for them; what is for others is acknowledged by all in-sync replicas.
+
+        Of what is refused some may be there, and sent again it is there twice; so, too, after an exception.
 
         Raises:
-            SinkUnavailable: if that did not happen in time. Some may be there; sent again, they are there twice.
-            Misconfigured: if the broker says that it cannot work: rights, or a size that allows not one reading.
+            SinkUnavailable: if Kafka acknowledges nothing now.
+            Misconfigured: if the broker says that it takes nothing from us: a wrong login, say.
         """
+        refused: dict[str, ConnectorError] = {}
+        left = [piece for message in messages for piece in pieces(message, self._most(message.topic))]
         try:
-            left = [piece for message in messages for piece in pieces(message, self._most(message.topic))]
             while left:
-                left = self._smaller(left, self._sent(left))
+                left = self._sent(left, refused)
         except ConnectorError:
             self.close()
             raise
+        return refused
 
     def _most(self, topic: str) -> int:
         """Return how many bytes a message to this topic may have, as far as its broker has told."""
         return self._most_bytes.get(topic, sys.maxsize)
 
-    def _sent(self, messages: Sequence[Message]) -> set[int]:
-        """Send all; return which of them the broker does not take for their size."""
+    def _sent(self, messages: Sequence[Message], refused: dict[str, ConnectorError]) -> list[Message]:
+        """Send messages but those of topics that are refused, which are added; return what is to be sent after it."""
         if self._producer is None:
             self._producer = self._opened()
-        if isinstance(self._producer, SwiftProducer):
-            return self._sent_swiftly(self._producer, messages)
-        producer, deadline = self._producer, time.monotonic() + self._deliver_s
-        large: set[int] = set()
-        failed: KafkaError | None = None
-        with translated(SinkUnavailable, "writing to Kafka"):
-            futures = [self._send(producer, message) for message in messages]
-            self._flush(producer, deadline)
-            for index, future in enumerate(futures):
-                try:
-                    if not isinstance(future, KafkaError):
-                        future.get(timeout=max(0.1, deadline - time.monotonic()))
-                        continue
-                except _TOO_LARGE:
-                    pass
-                except KafkaError as error:
-                    failed = failed or error
-                    if time.monotonic() >= deadline:
-                        break
-                    continue
-                large.add(index)
-            if failed is not None and not large:  # what fails beside a refused one is sent again with its pieces
-                raise failed
-        return large
+        producer = self._producer
+        faults = self._faults(producer, {message.topic: None for message in messages})
+        if faults:
+            refused |= faults
+            messages = [message for message in messages if message.topic not in faults]
+        if not messages:
+            return []
+        topics = frozenset(message.topic for message in messages)
+        outcome = producer.send(messages, self._deliver_s)
+        if outcome.failures or outcome.large:
+            refused |= blamed(outcome, topics, producer.faults)
+            self.close()  # an idempotent producer has a gap where a message was refused
+        self._takes |= {topic: topic not in refused for topic in topics}
+        cut = {messages[index].topic for index in outcome.large} - refused.keys()
+        again = [(message, index in outcome.large) for index, message in enumerate(messages) if message.topic in cut]
+        return self._smaller(again, refused, isinstance(producer, SwiftProducer)) if again else []
 
-    def _opened(self) -> Any:
+    def _opened(self) -> Producer:
         """Return a producer that has reached its broker. kafka-python goes first: it says what is wrong, at once."""
         settings = self._settings if self._swift is None else self._settings | {"enable_idempotence": False}
-        producer = opened(KafkaProducer, self._servers, self._connect_s, SinkUnavailable, settings)
+        steady = SteadyProducer(self._servers, settings, self._connect_s)
         if self._swift is None:
-            return producer
-        _leave(producer)
+            return steady
+        steady.close()
         return SwiftProducer(self._swift)
 
-    def _sent_swiftly(self, producer: SwiftProducer, messages: Sequence[Message]) -> set[int]:
-        """Do as ``_sent`` by librdkafka, which does not divide what it put together: that is left to kafka-python."""
-        large = producer.send(messages, self._deliver_s)
-        if all(len(messages[index].value) >= self._settings["batch_size"] for index in large):  # sent by themselves
-            return large
-        log.warning("a topic takes only small batches; readings go there in a slower way from now on")
-        self._swift = None
-        self.close()
-        return self._sent(messages)
+    def _faults(self, producer: Producer, topics: Collection[str]) -> dict[str, ConnectorError]:
+        """Return what is wrong with topics that are new, or did not take what they were sent last.
 
-    def _flush(self, producer: Any, deadline: float) -> None:
-        """Have all sent now. Only the futures tell what became of it: a flush forgets batches that were split."""
-        try:
-            producer.flush(timeout=max(0.1, deadline - time.monotonic()))
-        except KafkaTimeoutError:
-            raise
-        except KafkaError as error:
-            log.debug("the futures will tell", error=str(error))
-
-    def _send(self, producer: Any, message: Message) -> Any:
-        """Return the future of a message, or the error if our own bound refuses it."""
-        key = message.key.encode("utf-8", "backslashreplace") or None
-        try:
-            return producer.send(message.topic, message.value, key, headers=list(message.headers))
-        except _TOO_LARGE as error:
-            return error
-
-    def _smaller(self, messages: Sequence[Message], large: set[int]) -> list[Message]:
-        """Return what is to be sent instead, in order: all again, for the refused ones their pieces; [] if none was.
-
-        Raises:
-            Misconfigured: if the broker refuses what has no smaller pieces.
+        To ask is quick, where a message to a missing topic fails after many seconds. New ones may be in the making.
         """
-        if not large:
-            return []
-        self.close()  # an idempotent producer has a gap where a message was refused
+        unsure = [topic for topic in topics if not self._takes.get(topic)]
+        if not unsure:
+            return {}
+        deadline = time.monotonic() + _MADE_S
+        faults = producer.faults(unsure)
+        while time.monotonic() < deadline:
+            making = [topic for topic, fault in faults.items() if fault.retriable and topic not in self._takes]
+            if not making:
+                break
+            time.sleep(_LOOK_S)
+            faults = {topic: fault for topic, fault in faults.items() if topic not in making} | producer.faults(making)
+        self._takes |= dict.fromkeys(faults, False)
+        return faults
+
+    def _smaller(
+        self, messages: Sequence[tuple[Message, bool]], refused: dict[str, ConnectorError], swiftly: bool
+    ) -> list[Message]:
+        """Return what is to be sent instead, in order: all again, but in pieces what is too large.
+
+        Args:
+            messages: of topics that found some too large, and whether it is this one.
+            refused: gets the topics that find too large what has no smaller pieces.
+            swiftly: whether they went by librdkafka, which does not divide the batches that it puts together.
+        """
+        if swiftly and any(large and len(one.value) < self._settings["batch_size"] for one, large in messages):
+            log.warning("a topic takes only small batches; readings go there in a slower way from now on")
+            self._swift = None
+            return [message for message, _ in messages]
         found: list[Message] = []
-        for index, message in enumerate(messages):
-            if index not in large:
-                found.append(message)
-                continue
-            halves = halved(message)
+        for message, large in messages:
+            halves = halved(message) if large else [message]
             size = len(message.value)
             if not halves:
-                raise Misconfigured(
+                refused[message.topic] = Misconfigured(
                     f"topic {message.topic} takes no message of {size} bytes: raise its max.message.bytes"
                 )
-            log.warning("a topic takes no message so large; it is sent in pieces", topic=message.topic, bytes=size)
-            self._most_bytes[message.topic] = min(self._most(message.topic), size // 2 + _LIST_BYTES)
+            elif large:
+                log.warning("a topic takes no message so large; it is sent in pieces", topic=message.topic, bytes=size)
+                self._most_bytes[message.topic] = min(self._most(message.topic), size // 2 + _LIST_BYTES)
             found += halves
-        return [piece for message in found for piece in pieces(message, self._most(message.topic))]
+        return [
+            piece for message in found if message.topic not in refused
+            for piece in pieces(message, self._most(message.topic))
+        ]  # fmt: skip
 
     def close(self) -> None:
         """Leave; what is pending is dropped."""
         producer, self._producer = self._producer, None
-        if isinstance(producer, SwiftProducer):
+        if producer is not None:
             producer.close()
-        elif producer is not None:
-            _leave(producer)
-
-
-def _leave(producer: Any) -> None:
-    """Close one of kafka-python's producers without waiting for what is pending."""
-    sender = getattr(producer, "_sender", None)
-    if sender is not None:  # with records pending its thread would go on sending them
-        sender.force_close()
-    try:
-        with translated(SinkUnavailable, "closing the producer"):
-            producer.close(timeout=0.5)
-    except ConnectorError as error:
-        log.info("closing the producer failed", error=str(error))

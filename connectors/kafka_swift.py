@@ -7,6 +7,7 @@ other is set kafka-python goes on doing the work.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from connectors.errors import ConnectorError, Misconfigured, SinkUnavailable
 from connectors.kafka_connecting import listening
+from connectors.kafka_outcome import Blame, Failure, Outcome, forbidden, leaderless, missing
 from connectors.spool import Message
 
 _NAMES = {
@@ -33,12 +35,26 @@ _NAMES = {
 }  # fmt: skip
 _MEANT_FOR_THE_OTHER = frozenset(("api_version", "max_block_ms", "bootstrap_timeout_ms", "metrics_enabled"))
 """How kafka-python is to go about things that librdkafka does in its own way."""
-_MISCONFIGURED = frozenset((
-    KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED, KafkaError.TOPIC_EXCEPTION,
-    KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError.UNSUPPORTED_SASL_MECHANISM, KafkaError.UNSUPPORTED_VERSION,
-    KafkaError.INVALID_CONFIG, KafkaError._AUTHENTICATION, KafkaError._INVALID_ARG,
+_OF_KAFKA = frozenset((
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED, KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError.UNSUPPORTED_SASL_MECHANISM, KafkaError.UNSUPPORTED_VERSION, KafkaError.INVALID_CONFIG,
+    KafkaError._AUTHENTICATION, KafkaError._INVALID_ARG, KafkaError._FATAL, KafkaError._SSL, KafkaError._RESOLVE,
 ))  # fmt: skip
+"""What no topic can be blamed for."""
+_SILENCE = frozenset((
+    KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT, KafkaError._TIMED_OUT_QUEUE, KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN, KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT, KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.NETWORK_EXCEPTION, KafkaError.BROKER_NOT_AVAILABLE,
+))  # fmt: skip
+"""What tells nothing of whose fault it is."""
+_MISCONFIGURED = _OF_KAFKA - {KafkaError._FATAL, KafkaError._RESOLVE} | {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.TOPIC_EXCEPTION, KafkaError.POLICY_VIOLATION,
+    KafkaError.INVALID_RECORD,
+}  # fmt: skip
 """What waiting cannot cure."""
+_MISSING = frozenset((
+    KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION,
+))  # fmt: skip
 _TOO_LARGE = frozenset((KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE))
 _QUEUE: dict[str, Any] = {
     "queue.buffering.max.messages": 1_000_000,  # a batch is bounded by its bytes, elsewhere
@@ -50,6 +66,8 @@ _QUEUE: dict[str, Any] = {
 Identity = tuple[str, bytes | None, bytes]
 """Topic, key and value: all that librdkafka tells of a message that failed."""
 _ASK_S = 1.0
+_TELL_S = 3.0
+"""What a broker may take to tell of a topic; the connection may have to be made first."""
 _LOOK_S = 1.0
 
 
@@ -92,50 +110,79 @@ class SwiftProducer:
         except KafkaException as error:
             raise Misconfigured(f"Kafka's settings: {error.args[0].str()}") from error
 
-    def send(self, messages: Sequence[Message], timeout_s: float) -> set[int]:
-        """Send all and wait; return the indices of those that the broker does not take for their size.
+    def faults(self, topics: Sequence[str]) -> dict[str, ConnectorError]:
+        """Return which of these topics cannot be written now, by what the broker tells of them.
 
         Raises:
-            SinkUnavailable: if not all of the others were acknowledged in time.
-            Misconfigured: if the broker says that it will never take them.
+            SinkUnavailable: if no broker answers.
         """
+        codes = {topic: self._fault(topic) for topic in topics}
+        return {topic: self._error(topic, code, "") for topic, code in codes.items() if code is not None}
+
+    def _fault(self, topic: str) -> int | None:
+        """Return the code of what is wrong with a topic; None if it can be written."""
+        try:
+            found = self._producer.list_topics(topic, timeout=_TELL_S).topics[topic]
+        except KafkaException as error:
+            detail = f"no broker tells of topic {topic}: {error.args[0].str()}{self._why()}"
+            raise SinkUnavailable(f"writing to Kafka: {detail}") from error
+        if found.error is not None:
+            return int(found.error.code())
+        leaderless = any(partition.leader < 0 for partition in found.partitions.values())
+        return int(KafkaError.LEADER_NOT_AVAILABLE) if leaderless else None
+
+    def send(self, messages: Sequence[Message], timeout_s: float) -> Outcome:
+        """Send all and wait; return what became of them."""
         started_s = time.monotonic()
         deadline = started_s + timeout_s
         self._failed.clear()
         for message in messages:
             self._put(message, deadline)
-        left = self._flushed(deadline)
-        errors = {} if not self._failed else {
+        if self._flushed(messages, deadline):  # what is given up now fails, each message with its error
+            self._producer.purge(in_queue=True, in_flight=True)
+            self._producer.flush(_ASK_S)
+        if not self._failed:
+            return Outcome({}, frozenset())
+        errors = {
             index: self._failed[_identity(message)]
             for index, message in enumerate(messages) if _identity(message) in self._failed
         }  # fmt: skip
         unknown = self._failed.keys() - {_identity(messages[index]) for index in errors}
         if unknown:  # never seen; but what nobody owns up to may not pass for acknowledged
             raise SinkUnavailable(f"writing to Kafka: {len(unknown)} messages failed that cannot be told apart")
-        large = {index for index, error in errors.items() if error.code() in _TOO_LARGE}
-        others = [index for index in errors if index not in large]
-        if others and not large:  # what fails beside a refused one is sent again with its pieces
-            raise self._failure(errors[others[0]], messages[others[0]].topic)
-        if left:
-            waited_s = time.monotonic() - started_s
-            detail = f"{left} messages were not acknowledged within {waited_s:.0f} s{self._why()}"
-            raise SinkUnavailable(f"writing to Kafka: {detail}")
-        return large
+        failures: dict[str, Failure] = {}
+        waited = f"not acknowledged within {time.monotonic() - started_s:.0f} s"
+        for index, error in errors.items():
+            if error.code() not in _TOO_LARGE:
+                failures.setdefault(messages[index].topic, self._failure(error, messages[index].topic, waited))
+        return Outcome(failures, frozenset(i for i, error in errors.items() if error.code() in _TOO_LARGE))
 
     def close(self) -> None:
         """Leave; what is pending is dropped."""
         self._producer.purge(in_queue=True, in_flight=True)
         self._producer.poll(0)
 
-    def _flushed(self, deadline: float) -> int:
-        """Return how many messages are not acknowledged at the deadline, or as soon as no broker listens any more.
+    def _flushed(self, messages: Sequence[Message], deadline: float) -> int:
+        """Return how many messages are not acknowledged at the deadline, or as soon as waiting is of no use.
 
-        librdkafka would go on trying to connect for as long as a message may take.
+        That is when no broker listens any more: librdkafka would go on trying to connect for as long as a message may
+        take. Or when what is left is for topics that are missing, which it would wait for just as long.
         """
-        while left := self._producer.flush(max(0.1, min(_LOOK_S, deadline - time.monotonic()))):
+        waiting: Counter[str] = Counter()
+        while left := int(self._producer.flush(max(0.1, min(_LOOK_S, deadline - time.monotonic())))):
             if time.monotonic() >= deadline or listening(self._servers, _ASK_S) is None:
                 break
-        return int(left)
+            waiting = waiting or Counter(message.topic for message in messages)
+            if left <= sum(count for topic, count in waiting.items() if self._is_missing(topic)):
+                break
+        return left
+
+    def _is_missing(self, topic: str) -> bool:
+        """Return whether the broker says that it has no such topic."""
+        try:
+            return self._fault(topic) in _MISSING
+        except SinkUnavailable:  # it does not answer, which is worse
+            return False
 
     def _put(self, message: Message, deadline: float) -> None:
         topic, key, value = _identity(message)
@@ -156,18 +203,23 @@ class SwiftProducer:
         if error is not None:
             self._failed[message.topic(), message.key(), message.value()] = error
 
-    def _failure(self, error: KafkaError, topic: str) -> ConnectorError:
-        if error.code() == KafkaError._MSG_TIMED_OUT and self._is_missing(topic):
-            return SinkUnavailable(f"writing to Kafka: there is no topic {topic}, and the broker makes none")
-        kind = Misconfigured if error.code() in _MISCONFIGURED else SinkUnavailable
-        return kind(f"writing to Kafka: {error.str()}{self._why()}")
+    def _failure(self, error: KafkaError, topic: str, waited: str) -> Failure:
+        code = error.code()
+        if code in _SILENCE:
+            detail = f"topic {topic}: {error.str()}, {waited}{self._why()}"
+            return Failure(Blame.OPEN, SinkUnavailable(f"writing to Kafka: {detail}"))
+        return Failure(Blame.KAFKA if code in _OF_KAFKA else Blame.TOPIC, self._error(topic, code, error.str()))
 
-    def _is_missing(self, topic: str) -> bool:
-        """Return whether the broker says that it has no such topic."""
-        try:
-            return topic not in self._producer.list_topics(timeout=_ASK_S).topics
-        except KafkaException:  # it does not answer, which is worse
-            return False
+    def _error(self, topic: str, code: int, text: str) -> ConnectorError:
+        """Return what a person is told of a topic, and has to do."""
+        if code in _MISSING:
+            return missing(topic)
+        if code == KafkaError.LEADER_NOT_AVAILABLE:
+            return leaderless(topic)
+        if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            return forbidden(topic)
+        kind = Misconfigured if code in _MISCONFIGURED else SinkUnavailable
+        return kind(f"writing to Kafka: topic {topic}: {text or KafkaError(code).str()}{self._why()}")
 
     def _why(self) -> str:
         return f" ({self._said})" if self._said else ""

@@ -1,38 +1,33 @@
-"""The spool: messages on the disk while Kafka is away, and the sources' cursors. One SQLite file.
+"""The spool: what cannot go to Kafka now, in a lane for each topic, and the sources' cursors. One SQLite file.
 
-    parcel    messages of one source in the order they came, with the cursor that holds once they are delivered
-    cursor    of each source, where to go on: what it said last that Kafka has acknowledged
+    part      messages of one source to one topic, in the order they came
+    cursor    of each source, where to go on: behind all that Kafka has acknowledged or that lies here
 
-What ``put`` and ``move`` returned from outlasts kill -9 and a power cut (WAL, synced at every commit). A parcel leaves
-in the transaction that moves its source's cursor, so a cursor never stands for messages that nobody has.
+What ``put`` and ``move`` returned from outlasts kill -9 and a power cut (WAL, synced at every commit). ``put`` moves
+cursors in the transaction that keeps the messages, so a cursor never stands for messages that nobody has.
 """
 
 from __future__ import annotations
 
-import fcntl
+import heapq
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections import Counter
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from operator import itemgetter
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
-from connectors.errors import Misconfigured, SpoolFull, SpoolUnavailable
+from connectors.errors import SpoolFull, SpoolUnavailable
+from connectors.spool_file import INSERT, Row, held, opened, transaction
 
-_VERSION = 1
-_LOCK_S = 10.0
 _ROW_BYTES = 100
 """What a row costs besides its content, roughly."""
-_SCHEMA = """
-CREATE TABLE parcel (
-  id INTEGER PRIMARY KEY AUTOINCREMENT,
-  source TEXT NOT NULL, cursor TEXT, readings INTEGER NOT NULL, bytes INTEGER NOT NULL, body BLOB NOT NULL
-) STRICT;
-CREATE INDEX parcel_of_source ON parcel (source, id);
-CREATE TABLE cursor (source TEXT PRIMARY KEY, cursor TEXT NOT NULL) STRICT, WITHOUT ROWID;
-"""
-_SUMS = "SELECT coalesce(sum(bytes), 0), coalesce(sum(readings), 0), count(*) FROM parcel"
+_REFUSED_SHARE = 0.5
+"""Of the spool, for lanes that are bounded, all together: the rest is for the day that Kafka is away."""
+_SUMS = "SELECT topic, count(*), sum(readings), sum(bytes) FROM part GROUP BY topic"
 
 
 class Message(NamedTuple):
@@ -44,16 +39,53 @@ class Message(NamedTuple):
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
+class Part(NamedTuple):
+    """What a parcel has for one topic."""
+
+    source: str
+    topic: str
+    messages: Sequence[Message]
+    readings: int = 0
+    id: int = 0
+    """Of a part that lies in the spool."""
+    bytes: int = 0
+    """What it takes there."""
+
+
 class Parcel(NamedTuple):
     """What one source handed over at once."""
 
     source: str
     messages: Sequence[Message]
     cursor: str | None = None
-    """Where the source goes on once the messages are delivered; None: where it stood before."""
+    """Where the source goes on once the messages are durable; None: where it stood before."""
     readings: int = 0
-    id: int = 0
-    """Of a parcel that lies in the spool."""
+
+    def parts(self) -> list[Part]:
+        """Return a part for each topic, messages in their order; the readings are those of the first topic.
+
+        >>> air, dead = Message("air", "a", b"1"), Message("dead", "", b"x")
+        >>> parts = Parcel("city", [air, dead, air], readings=2).parts()
+        >>> [(part.topic, len(part.messages), part.readings) for part in parts]
+        [('air', 2, 2), ('dead', 1, 0)]
+        """
+        by_topic: dict[str, list[Message]] = {}
+        for message in self.messages:
+            by_topic.setdefault(message.topic, []).append(message)
+        readings = [self.readings] + [0] * len(by_topic)
+        return [Part(self.source, *each, count) for each, count in zip(by_topic.items(), readings, strict=False)]
+
+
+class Lane(NamedTuple):
+    """How much waits for one topic."""
+
+    parts: int = 0
+    readings: int = 0
+    bytes: int = 0
+
+    def plus(self, parts: int, readings: int, size: int) -> Lane:
+        """Return the lane with so much more."""
+        return Lane(self.parts + parts, self.readings + readings, self.bytes + size)
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -61,14 +93,15 @@ _decode = msgspec.msgpack.Decoder(list[Message]).decode
 
 
 class Spool:
-    """Parcels in order, bounded by bytes; and cursors. For one thread at a time, in one process at a time.
+    """Parts in order, bounded by bytes; and cursors. For one thread at a time, in one process at a time.
 
-    Every method may raise ``SpoolUnavailable``: then nothing of what was asked for was done.
+    ``lanes``, ``bytes`` and ``readings`` may be looked at from any thread. Every method may raise ``SpoolUnavailable``:
+    then nothing of what was asked for was done.
 
     Args:
         path: of the file, made where it is missing, folders too. Beside it lies PATH.lock, held by the process that
             uses it as long as it lives.
-        max_bytes: what the parcels may take together.
+        max_bytes: what the parts may take together.
 
     Raises:
         Misconfigured: if the file is no spool, damaged, of a later version, or used by another process.
@@ -80,82 +113,113 @@ class Spool:
         self.max_bytes = max_bytes
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._held = _hold(path)
+            self._held = held(path)
         except OSError as error:
             raise SpoolUnavailable(f"the spool {path} cannot be opened: {error.strerror}") from error
         try:
-            self._db = _open(path)
+            self._db = opened(path, _rows_of)
             with self._translated():
-                self.bytes, self.readings, self.parcels = self._db.execute(_SUMS).fetchone()
+                self._sum_up({row[0]: Lane(*row[1:]) for row in self._db.execute(_SUMS)})
+                self._cursors: dict[str, str] = dict(self._db.execute("SELECT source, cursor FROM cursor").fetchall())
         except BaseException:
             self._held.close()
             raise
 
-    def __len__(self) -> int:
-        """Return how many parcels wait."""
-        return int(self.parcels)
+    def _sum_up(self, lanes: Mapping[str, Lane]) -> None:
+        """Know what waits; never changed in place, for other threads look at it."""
+        self.lanes = {topic: lane for topic, lane in lanes.items() if lane.parts}
+        """Topics for which something waits, and how much."""
+        self.bytes = sum(lane.bytes for lane in self.lanes.values())
+        self.readings = sum(lane.readings for lane in self.lanes.values())
 
-    def put(self, parcels: Sequence[Parcel]) -> None:
-        """Keep parcels behind all that wait already, all or none.
+    def __len__(self) -> int:
+        """Return how many parts wait."""
+        return sum(lane.parts for lane in self.lanes.values())
+
+    def put(
+        self, parts: Sequence[Part], cursors: Mapping[str, str] | None = None, *, bounded: Collection[str] = ()
+    ) -> None:
+        """Keep parts, each at the end of its topic's lane, and move cursors with them; all or none.
+
+        Args:
+            parts: in order.
+            cursors: source to where it goes on from now on.
+            bounded: topics whose lanes may take half of the spool, all together.
 
         Raises:
             SpoolFull: if they do not fit.
         """
-        rows = []
-        for parcel in parcels:
-            body = _encode(parcel.messages)
-            rows.append((parcel.source, parcel.cursor, parcel.readings, len(body) + _ROW_BYTES, body))
-        size = sum(row[3] for row in rows)
-        if self.bytes + size > self.max_bytes:
+        rows = [_row(part) for part in parts]
+        more: Counter[str] = Counter()
+        for topic, _, _, size, _ in rows:
+            more[topic] += size
+        if self.bytes + more.total() > self.max_bytes:
             raise SpoolFull(f"the spool {self.path} is full: {self.bytes} of {self.max_bytes} bytes")
+        if any(topic in more for topic in bounded) and not self.has_share(bounded, sum(more[t] for t in bounded)):
+            raise SpoolFull(f"half of the spool {self.path} is full: topics that are refused may take no more")
         with self._writing() as db:
-            db.executemany(
-                "INSERT INTO parcel (source, cursor, readings, bytes, body) VALUES (?, ?, ?, ?, ?)", rows
-            )
-        self.bytes += size
-        self.readings += sum(row[2] for row in rows)
-        self.parcels += len(rows)
+            db.executemany(INSERT, rows)
+            _move(db, cursors or {})
+        self._cursors |= cursors or {}
+        lanes = dict(self.lanes)
+        for topic, _, readings, size, _ in rows:
+            lanes[topic] = lanes.get(topic, Lane()).plus(1, readings, size)
+        self._sum_up(lanes)
 
-    def oldest(self, most_bytes: int) -> list[Parcel]:
-        """Return the parcels that wait longest, in order, up to so many bytes, at least one; [] when none waits."""
-        found: list[Parcel] = []
+    def has_share(self, topics: Iterable[str], size: int) -> bool:
+        """Return whether so many bytes more of these topics are still within the share that bounded lanes have."""
+        lanes = self.lanes
+        return sum(lanes[topic].bytes for topic in topics if topic in lanes) + size <= _REFUSED_SHARE * self.max_bytes
+
+    def oldest(self, most_bytes: int, topics: Iterable[str] | None = None) -> list[Part]:
+        """Return the parts that wait longest, in order, up to so many bytes, at least one; [] when none waits.
+
+        Args:
+            most_bytes: together.
+            topics: the lanes to look at; None: all.
+        """
+        found: list[Part] = []
         size = 0
-        with self._translated():
-            rows = self._db.execute("SELECT id, source, cursor, readings, bytes, body FROM parcel ORDER BY id")
-            for number, source, cursor, readings, length, body in rows:
+        with self._translated(), closing(self._oldest(self.lanes if topics is None else topics)) as rows:
+            for number, topic, source, readings, length, body in rows:
                 size += length
                 if found and size > most_bytes:
                     break
-                found.append(Parcel(source, _decode(body), cursor, readings, number))
-            rows.close()
+                found.append(Part(source, topic, _decode(body), readings, number, length))
         return found
 
-    def remove(self, parcels: Sequence[Parcel]) -> None:
-        """Forget delivered parcels, and move their sources' cursors on."""
-        if not parcels:
+    def _oldest(self, topics: Iterable[str]) -> Generator[Any, None, None]:
+        """Yield the rows of some lanes in order; those of the other lanes are not read, however many there are."""
+        select = "SELECT id, topic, source, readings, bytes, body FROM part WHERE topic = ? ORDER BY id"
+        lanes = [self._db.execute(select, (topic,)) for topic in topics]
+        try:
+            yield from heapq.merge(*lanes, key=itemgetter(0))
+        finally:
+            for lane in lanes:
+                lane.close()
+
+    def remove(self, parts: Sequence[Part]) -> None:
+        """Forget parts that came from here and are delivered."""
+        if not parts:
             return
         with self._writing() as db:
-            _move(db, parcels)
-            between = (parcels[0].id, parcels[-1].id)
-            size, readings, rows = db.execute(f"{_SUMS} WHERE id BETWEEN ? AND ?", between).fetchone()
-            db.execute("DELETE FROM parcel WHERE id BETWEEN ? AND ?", between)
-        self.bytes -= size
-        self.readings -= readings
-        self.parcels -= rows
+            db.executemany("DELETE FROM part WHERE id = ?", [(part.id,) for part in parts])
+        lanes = dict(self.lanes)
+        for part in parts:
+            lanes[part.topic] = lanes[part.topic].plus(-1, -part.readings, -part.bytes)
+        self._sum_up(lanes)
 
-    def move(self, parcels: Sequence[Parcel]) -> None:
-        """Move the cursors of sources whose parcels were delivered without lying here."""
-        if any(parcel.cursor is not None for parcel in parcels):
+    def move(self, cursors: Mapping[str, str]) -> None:
+        """Move cursors of sources; those that stand there already cost nothing."""
+        news = {source: cursor for source, cursor in cursors.items() if self._cursors.get(source) != cursor}
+        if news:
             with self._writing() as db:
-                _move(db, parcels)
+                _move(db, news)
+            self._cursors |= news
 
     def cursor(self, source: str) -> str | None:
-        """Return where ``source`` goes on: behind its newest parcel here, else where it was moved to last."""
-        with self._translated():
-            found = self._db.execute(
-                "SELECT cursor FROM parcel WHERE source = ? AND cursor IS NOT NULL ORDER BY id DESC LIMIT 1", (source,)
-            ).fetchone() or self._db.execute("SELECT cursor FROM cursor WHERE source = ?", (source,)).fetchone()
-        return str(found[0]) if found else None
+        """Return where ``source`` goes on; None: at its beginning."""
+        return self._cursors.get(source)
 
     def close(self) -> None:
         """Leave what waits to the next start."""
@@ -165,15 +229,8 @@ class Spool:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._translated():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):  # a full disk has rolled it back already
-                    self._db.execute("ROLLBACK")
-                raise
+        with self._translated(), transaction(self._db):
+            yield self._db
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -183,48 +240,17 @@ class Spool:
             raise SpoolUnavailable(f"the spool {self.path}: {error}") from error
 
 
-def _move(db: sqlite3.Connection, parcels: Sequence[Parcel]) -> None:
-    newest = {parcel.source: parcel.cursor for parcel in parcels if parcel.cursor is not None}
+def _row(part: Part) -> Row:
+    body = _encode(part.messages)
+    return part.topic, part.source, part.readings, len(body) + _ROW_BYTES, body
+
+
+def _rows_of(source: str, readings: int, body: bytes) -> list[Row]:
+    """Return as rows what version 1 kept as one."""
+    return [_row(part) for part in Parcel(source, _decode(body), readings=readings).parts()]
+
+
+def _move(db: sqlite3.Connection, cursors: Mapping[str, str]) -> None:
     db.executemany(
-        "INSERT INTO cursor VALUES (?, ?) ON CONFLICT DO UPDATE SET cursor = excluded.cursor", list(newest.items())
+        "INSERT INTO cursor VALUES (?, ?) ON CONFLICT DO UPDATE SET cursor = excluded.cursor", list(cursors.items())
     )
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    db = None
-    try:
-        db = sqlite3.connect(path, timeout=_LOCK_S, isolation_level=None, check_same_thread=False)
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version > _VERSION:
-            raise Misconfigured(f"{path} was written by a later version of vedette")
-        if version == 0:
-            db.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}PRAGMA user_version = {_VERSION};COMMIT;")
-        if (found := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-            raise Misconfigured(f"the spool {path} is damaged ({found}): move it away, and the sources begin again")
-    except sqlite3.DatabaseError as error:
-        if db is not None:
-            db.close()
-        broken = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
-        if getattr(error, "sqlite_errorcode", None) in broken:
-            raise Misconfigured(f"{path} is no spool, or damaged: move it away, and the sources begin again") from error
-        raise SpoolUnavailable(f"the spool {path} cannot be opened: {error}") from error
-    except BaseException:
-        if db is not None:
-            db.close()
-        raise
-    return db
-
-
-def _hold(path: Path) -> IO[bytes]:
-    """Return the lock file beside the spool, ours until it is closed or the process ends."""
-    file = path.with_name(f"{path.name}.lock").open("ab")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise Misconfigured(
-            f"the spool {path} is used by another process: give each `vedette ingest` a spool of its own"
-        ) from None
-    return file

@@ -10,7 +10,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -20,13 +20,15 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI, Request, Response
 
+from connectors.errors import ConnectorError
 from connectors.http_push import HttpPush
 from connectors.mqtt import MqttSource
 from connectors.mqtt_mapping import MappingRule, ValueRule
 from connectors.mqtt_messages import Broker
 from connectors.source import ReadingSource
 from connectors.spool import Message
-from pipeline.ingest.delivering import Delivering, Delivery
+from pipeline.ingest.delivering import Delivering
+from pipeline.ingest.lanes import Delivery
 from pipeline.ingest.outlet import Rules, SourceOutlet
 
 TOPIC = "readings"
@@ -53,8 +55,9 @@ class Kafka:
 class Nowhere:
     """Acknowledges everything at once: what is left is the cost of our own way."""
 
-    def deliver(self, messages: Sequence[Message]) -> None:
+    def deliver(self, messages: Sequence[Message]) -> Mapping[str, ConnectorError]:
         """Forget messages."""
+        return {}
 
     def close(self) -> None:
         """Nothing is open."""

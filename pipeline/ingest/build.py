@@ -16,8 +16,9 @@ from connectors.source import ReadingSource, Site
 from connectors.spool import Spool
 from pipeline.config import Config
 from pipeline.ingest.catalogue import source_kinds
-from pipeline.ingest.delivering import Delivering, Delivery
+from pipeline.ingest.delivering import Delivering
 from pipeline.ingest.kind import SourceOptions, SourcePlace
+from pipeline.ingest.lanes import Delivery
 from pipeline.ingest.metrics import IngestMetrics
 from pipeline.ingest.outlet import Rules, SourceOutlet
 from pipeline.ingest.site_keeping import as_delivered
@@ -79,24 +80,26 @@ def build_ingest(
     return Ingest(spool, delivering, Supervisor(supervised, stop))
 
 
-def require_topics_of(config: Config) -> None:
-    """Raise ``Misconfigured`` naming the topics that do not exist; say nothing when no broker can be asked now.
+def require_topics_of(config: Config) -> bool:
+    """Return whether all topics exist; False when no broker can be asked now.
 
-    What goes to a missing topic is never acknowledged: it would hold back all that is behind it in the spool.
+    Raises:
+        Misconfigured: naming those that do not exist: what goes there would fill the spool.
     """
     from connectors.kafka_topics import require_topics
 
     settings = config.kafka.client_settings()
     if settings.get("allow_auto_create_topics"):
-        return
+        return True
     servers = settings.pop("bootstrap_servers")
     wanted = {topic_of(config, options) for options in config.ingest.sources}
     dead_letters = config.outputs.dead_letter_topic
     try:
         require_topics(servers, [*wanted, *([] if dead_letters is None else [dead_letters])], timeout_s=_ASK_S,
                        settings=settings)  # fmt: skip
-    except SourceUnavailable as error:
-        log.warning("cannot ask for the topics yet", error=str(error))
+    except SourceUnavailable:
+        return False
+    return True
 
 
 def topic_of(config: Config, options: SourceOptions) -> str:

@@ -1,63 +1,59 @@
-"""The one way to Kafka: parcels of all sources in order; to the spool while Kafka is away, and out of it in order."""
+"""The one way to Kafka: what sources offer is made durable by a thread, in the order of each source."""
 
 from __future__ import annotations
 
 import math
-import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Protocol
+from typing import NamedTuple
 
 import structlog
 
 from connectors.errors import ConnectorError, SpoolFull, SpoolUnavailable
 from connectors.source import Stopping
-from connectors.spool import Message, Parcel, Spool
+from connectors.spool import Parcel, Part, Spool
+from pipeline.ingest.lanes import Delivery, Lanes
 from pipeline.ingest.metrics import IngestMetrics
 
 log = structlog.get_logger("vedette.ingest")
 
 _QUEUED_BYTES = 32 * 1_048_576
 _BATCH_BYTES = 4 * 1_048_576
-_RETRY_MOST = 5
-_FULL_RETRY = 5
-"""Sources that found no room are to wait for so many retries of Kafka."""
-_IDLE_S = 0.5
-_SAY_AGAIN_S = 60.0
 _PARCEL_BYTES = 100
 """What a parcel costs besides its messages, roughly."""
 _CLOSING_SHARE = 0.7
 """Of the time to close, that Kafka may take; the rest is for the spool."""
 
-Waiting = tuple[Parcel, "Future[None]", int]
-"""A parcel, what its source waits for, and its bytes."""
 
+class _Waiting(NamedTuple):
+    """A parcel, and what its source waits for."""
 
-class Delivery(Protocol):
-    """Delivers messages: all are acknowledged when ``deliver`` returns, or a ConnectorError says why not."""
+    parcel: Parcel
+    parts: Sequence[Part]
+    done: Future[None]
+    bytes: int
 
-    def deliver(self, messages: Sequence[Message]) -> None:
-        """Return when all are acknowledged."""
-
-    def close(self) -> None:
-        """Leave."""
+    @property
+    def source(self) -> str:
+        return self.parcel.source
 
 
 class Delivering:
-    """Makes parcels durable in the order they were offered, from a thread of its own.
+    """Makes parcels durable, from a thread of its own; of each source in the order in which they were offered.
 
-    While nothing waits in the spool and Kafka is there, parcels go straight to Kafka. Otherwise they go to the spool's
-    end, and the spool's beginning to Kafka as soon as it is back: the order of each source, so of each entity, holds.
+    A parcel has a part for each topic. A part goes straight to Kafka while its topic takes what it is given and nothing
+    waits for that topic in the spool; otherwise to the end of the topic's lane there. So the order of each source on
+    each topic, and of each entity, holds. A parcel is durable, and its cursor moves, when all its parts are.
 
     Args:
         delivery: to Kafka.
         spool: on the disk.
         metrics: where to count.
         ticked: called at every turn.
-        retry_s: how long Kafka is left alone after a first failure; up to 5 times as long after further ones.
+        retry_s: how long Kafka, or a topic, is left alone after a first failure; up to 5 times as long after others.
         monotonic: the clock for waiting.
     """
 
@@ -71,32 +67,26 @@ class Delivering:
         retry_s: float = 1.0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._delivery = delivery
+        self._lanes = Lanes(delivery, spool, metrics, retry_s=retry_s, monotonic=monotonic)
         self._spool = spool
         self._metrics = metrics
         self._ticked = ticked
+        self._retry_s = retry_s
         self._monotonic = monotonic
-        self._queue: deque[Waiting] = deque()
+        self._queue: deque[_Waiting] = deque()
         self._queued_bytes = 0
         self._turn = threading.Condition()
         self._closing = False
-        self._away: str | None = None
-        self._retry_s = retry_s
-        self._backoff_s = retry_s
-        self._retry_at_s = 0.0
-        self._full_said_s = -_SAY_AGAIN_S
-        self._full_until_s = -math.inf
-        self._delivered_from_spool: list[Parcel] = []
-        """Kafka has them, and the spool too: it could not be written. They are not sent again for that."""
-        self._failing: ConnectorError | None = None
-        self._taking_from_s = -math.inf
+        self._failing: frozenset[str] = frozenset()
+        self._taking_from_s: dict[str, float] = {}
+        """By source: nothing is taken from it before."""
         self._cursors_lock = threading.Lock()
         self._cursors: dict[str, str | None] = {}
         self._thread = threading.Thread(target=self._run, name="vedette-delivering", daemon=True)
 
     def start(self) -> None:
         """Begin."""
-        self._show()
+        self._lanes.show()
         self._thread.start()
 
     def register(self, source: str) -> None:
@@ -112,38 +102,33 @@ class Delivering:
         """Take a parcel; the future is done when it is durable. May be called from any thread.
 
         Raises:
-            SpoolFull: if there is no room, or what was offered before is just failing; nothing was taken.
+            SpoolFull: if there is no room, or what this source offered before is just failing; nothing was taken.
             Stopping: after ``close``.
         """
         size = _PARCEL_BYTES + sum(len(message.value) + len(message.key) + 100 for message in parcel.messages)
-        done: Future[None] = Future()
+        one = _Waiting(parcel, parcel.parts(), Future(), size)
         with self._turn:
             if self._closing:
                 raise Stopping
-            if self._failing is not None or self._monotonic() < self._taking_from_s:
-                raise SpoolFull("what was offered before could not be made durable", self._retry_s)
-            if self._queued_bytes and self._queued_bytes + size > _QUEUED_BYTES:
-                raise SpoolFull("more readings wait to be delivered than memory may hold", self._retry_s)
-            if len(self._spool) and self._spool.bytes + self._queued_bytes + size > self._spool.max_bytes:
-                self._say_full()
-                raise SpoolFull(
-                    f"the spool is full: {self._spool.bytes} of {self._spool.max_bytes} bytes",
-                    _FULL_RETRY * self._retry_s,
-                )
-            self._queue.append((parcel, done, size))
+            refusal = self._refused(one)
+            if refusal is not None:
+                raise refusal
+            self._queue.append(one)
             self._queued_bytes += size
             self._turn.notify()
-        return done
+        return one.done
+
+    def _refused(self, one: _Waiting) -> SpoolFull | None:
+        """Return why a parcel is not taken now."""
+        if one.source in self._failing or self._monotonic() < self._taking_from_s.get(one.source, -math.inf):
+            return SpoolFull("what was offered before could not be made durable", self._retry_s)
+        if self._queued_bytes and self._queued_bytes + one.bytes > _QUEUED_BYTES:
+            return SpoolFull("more readings wait to be delivered than memory may hold", self._retry_s)
+        return self._lanes.no_room([part.topic for part in one.parts], self._queued_bytes + one.bytes)
 
     def notes(self) -> list[str]:
         """Return what a person should know."""
-        waiting, away = self._spool.readings, self._away
-        if away is None and not waiting:
-            return []
-        share = round(100 * self._spool.bytes / self._spool.max_bytes)
-        kafka = "Kafka is back" if away is None else f"Kafka is away ({away})"
-        full = "; it is full: sources have to wait" if self._monotonic() < self._full_until_s else ""
-        return [f"{kafka}; {waiting} readings wait in the spool, {share} % full{full}"]
+        return self._lanes.notes()
 
     def close(self, timeout_s: float = 30.0) -> None:
         """Make durable what was offered, and end; what Kafka does not take in time goes to the spool."""
@@ -152,12 +137,12 @@ class Delivering:
             self._turn.notify()
         if self._thread.ident is not None:
             self._thread.join(timeout_s * _CLOSING_SHARE)
-        self._delivery.close()  # a delivery that is under way fails by that
+        self._lanes.close()  # a delivery that is under way fails by that
         if self._thread.ident is not None:
             self._thread.join(timeout_s * (1.0 - _CLOSING_SHARE))
             if self._thread.is_alive():
                 log.error("what was offered last may not be durable; it comes again", timeout_s=timeout_s)
-            self._delivery.close()  # it may have been opened again for the rest
+            self._lanes.close()  # it may have been opened again for the rest
 
     # ---- the thread ----
 
@@ -170,158 +155,114 @@ class Delivering:
             try:
                 if taken:
                     self._make_durable(taken)
-                self._drain()
+                self._lanes.drain()
             except Exception as error:  # whatever it is, sources must hear of it, and the thread go on
                 log.exception("delivering failed")
-                self._pause()
-                self._fail(taken, SpoolUnavailable(f"delivering failed: {error}"))
-            self._show()
+                self._lanes.rest()
+                failure = SpoolUnavailable(f"delivering failed: {error}")
+                self._fail(taken, {one.source: failure for one in taken})
+            self._lanes.show()
 
-    def _take(self) -> list[Waiting] | None:
+    def _take(self) -> list[_Waiting] | None:
         """Return what is queued, up to a batch; None when it is over."""
         with self._turn:
             if not self._queue and not self._closing:
-                self._turn.wait(self._idle_s())
-            taken: list[Waiting] = []
+                self._turn.wait(self._lanes.idle_s())
+            taken: list[_Waiting] = []
             size = 0
             while self._queue and (not taken or size < _BATCH_BYTES):
                 taken.append(self._queue.popleft())
-                size += taken[-1][2]
+                size += taken[-1].bytes
             self._queued_bytes -= size
             return None if self._closing and not taken else taken
 
-    def _idle_s(self) -> float:
-        if not len(self._spool):
-            return _IDLE_S
-        return min(_IDLE_S, max(self._retry_at_s - self._monotonic(), 0.0))
+    def _make_durable(self, taken: Sequence[_Waiting]) -> None:
+        """Keep first what has to wait, then bring the rest to Kafka, and keep what is refused there."""
+        topics = {part.topic for one in taken for part in one.parts}
+        aside = {topic for topic in topics if self._lanes.waits(topic)}
+        left = self._put_aside(taken, aside, last=aside == topics) if aside else taken
+        straight = [part for one in left for part in one.parts if part.topic not in aside]
+        if straight and (missed := self._lanes.carry(straight)):
+            left = self._put_aside(left, missed, last=True)
+        cursors = _cursors(left)
+        self._move(cursors)
+        with self._cursors_lock:
+            self._cursors |= cursors
+        for one in left:
+            one.done.set_result(None)
 
-    def _time_to_try(self) -> bool:
-        return self._monotonic() >= self._retry_at_s
+    def _put_aside(self, taken: Sequence[_Waiting], topics: Collection[str], *, last: bool) -> Sequence[_Waiting]:
+        """Put the parts for some topics into the spool; return the parcels that can go on. The others' sources know.
 
-    def _pause(self) -> None:
-        """Leave Kafka and the spool alone for a while: what fails here would fail again at once."""
-        self._retry_at_s = self._monotonic() + _RETRY_MOST * self._retry_s
+        Args:
+            taken: in order.
+            topics: to whose lanes the parts go.
+            last: whether parcels are durable with that, so that their cursors can move at the same time.
+        """
+        why = self._put([part for one in taken for part in one.parts if part.topic in topics], taken, last)
+        if why is None:
+            return taken
+        kept: list[_Waiting] = []
+        failed: list[_Waiting] = []
+        errors: dict[str, ConnectorError] = {}
+        for one in taken:
+            parts = [part for part in one.parts if part.topic in topics]
+            if parts and one.source not in errors:  # of those that do not fit all together some will
+                error = self._put(parts, [one], last) if isinstance(why, SpoolFull) else why
+                if error is not None:
+                    errors[one.source] = error
+            (failed if one.source in errors else kept).append(one)
+        self._fail(failed, errors)
+        return kept
 
-    def _make_durable(self, taken: list[Waiting]) -> None:
-        parcels = [parcel for parcel, _, _ in taken]
-        if len(self._spool) or not self._time_to_try() or not self._delivered(parcels):
-            durable = self._spooled(taken)
-        else:
-            self._move(parcels)
-            durable = len(taken)
-        self._stand(parcels[:durable])
-        for _, done, _ in taken[:durable]:
-            done.set_result(None)
-
-    def _spooled(self, taken: Sequence[Waiting]) -> int:
-        """Put parcels into the spool; return how many of them, from the first, are there. The others' sources know."""
-        parcels = [parcel for parcel, _, _ in taken]
-        kept = 0
+    def _put(self, parts: Sequence[Part], whole: Sequence[_Waiting], last: bool) -> ConnectorError | None:
+        """Put parts into the spool, with the cursors of whole parcels if these are the last; return why that failed."""
         try:
-            try:
-                self._spool.put(parcels)
-                return len(parcels)
-            except SpoolFull:  # all of them; some will fit
-                for parcel in parcels:
-                    self._spool.put([parcel])
-                    kept += 1
+            self._lanes.put(parts, _cursors(whole) if last else {})
         except SpoolFull as error:
-            error.retry_after_s = _FULL_RETRY * self._retry_s
-            self._say_full()
-            self._fail(taken[kept:], error)
+            return error
         except SpoolUnavailable as error:
             log.error("the spool cannot be written", error=str(error))
             self._metrics.spool_failed()
-            self._fail(taken[kept:], error)
-        return kept
+            return error
+        return None
 
-    def _delivered(self, parcels: Sequence[Parcel]) -> bool:
-        """Return whether Kafka has acknowledged all messages."""
-        started_s = self._monotonic()
-        messages = [message for parcel in parcels for message in parcel.messages]
+    def _move(self, cursors: Mapping[str, str]) -> None:
         try:
-            if messages:
-                self._delivery.deliver(messages)
-        except ConnectorError as error:
-            self._go_away(error)
-            return False
-        self._come_back()
-        self._metrics.delivered(
-            sum(parcel.readings for parcel in parcels), len(messages), self._monotonic() - started_s
-        )
-        return True
-
-    def _move(self, parcels: Sequence[Parcel]) -> None:
-        try:
-            self._spool.move(parcels)
+            self._spool.move(cursors)
         except SpoolUnavailable as error:  # the readings are delivered; without the cursor they come twice
             log.error("a source's cursor cannot be kept; after a restart readings come again", error=str(error))
             self._metrics.spool_failed()
 
-    def _drain(self) -> None:
-        """Bring a part of the spool to Kafka when it is time for a try."""
-        if not len(self._spool) or not self._time_to_try():
-            return
-        try:
-            if not self._delivered_from_spool:
-                parcels = self._spool.oldest(_BATCH_BYTES)
-                self._delivered_from_spool = parcels if self._delivered(parcels) else []
-            self._spool.remove(self._delivered_from_spool)
-            self._delivered_from_spool = []
-        except SpoolUnavailable as error:
-            log.error("the spool cannot be used", error=str(error))
-            self._metrics.spool_failed()
-            self._pause()
+    def _fail(self, taken: Sequence[_Waiting], errors: Mapping[str, ConnectorError]) -> None:
+        """Tell sources why, also of what is behind in the queue: what comes later must not be durable before.
 
-    def _stand(self, parcels: Sequence[Parcel]) -> None:
-        with self._cursors_lock:
-            for parcel in parcels:
-                if parcel.cursor is not None:
-                    self._cursors[parcel.source] = parcel.cursor
+        Until all of it has been told nothing new is taken from them, or a reading that is sent again just now would
+        pass for the repeat of one that is lost; nor for a moment after, in which sources notice, and offer in order
+        again. Other sources go on.
 
-    def _fail(self, taken: Sequence[Waiting], error: ConnectorError) -> None:
-        """Tell all who wait, those behind in the queue too: what comes later must not be durable before.
-
-        Until all have been told nothing new is taken, or a reading that is sent again just now would pass for the
-        repeat of one that is lost; nor for a moment after, in which sources notice, and offer in order again.
+        Args:
+            taken: what failed, and what these sources had offered after it, as far as it was in the same batch.
+            errors: by source.
         """
+        for error in errors.values():
+            if isinstance(error, SpoolFull):
+                self._lanes.say_full(str(error))
         with self._turn:
-            behind, self._queue = list(self._queue), deque()
-            self._queued_bytes = 0
-            self._failing = error
+            behind = [one for one in self._queue if one.source in errors]
+            self._queue = deque(one for one in self._queue if one.source not in errors)
+            self._queued_bytes -= sum(one.bytes for one in behind)
+            self._failing = frozenset(errors)
         try:
-            for _, done, _ in (*taken, *behind):
-                if not done.done():
-                    done.set_exception(error)
+            for one in (*taken, *behind):
+                if not one.done.done():
+                    one.done.set_exception(errors[one.source])
         finally:
-            self._taking_from_s = self._monotonic() + self._retry_s
-            self._failing = None
+            with self._turn:
+                self._taking_from_s |= dict.fromkeys(errors, self._monotonic() + self._retry_s)
+                self._failing = frozenset()
 
-    def _go_away(self, error: ConnectorError) -> None:
-        if self._away is None:
-            say = log.warning if error.retriable else log.error
-            say("Kafka does not take readings; they wait in the spool", error=str(error))
-        self._away = str(error)
-        self._retry_at_s = self._monotonic() + self._backoff_s * random.uniform(0.8, 1.2)
-        self._backoff_s = min(self._backoff_s * 2, _RETRY_MOST * self._retry_s)
 
-    def _come_back(self) -> None:
-        if self._away is not None:
-            log.info("Kafka takes readings again", waiting=self._spool.readings)
-        self._away = None
-        self._backoff_s = self._retry_s
-        self._retry_at_s = 0.0
-
-    def _say_full(self) -> None:
-        self._metrics.spool_was_full()
-        self._full_until_s = self._monotonic() + 2 * _FULL_RETRY * self._retry_s  # by then who waits has asked again
-        if self._monotonic() - self._full_said_s >= _SAY_AGAIN_S:
-            self._full_said_s = self._monotonic()
-            log.error(
-                "the spool is full: sources have to wait until Kafka is back",
-                spool=str(self._spool.path), bytes=self._spool.bytes, max_bytes=self._spool.max_bytes,
-            )  # fmt: skip
-
-    def _show(self) -> None:
-        self._metrics.kafka_reachable(self._away is None)
-        self._metrics.spooled(self._spool.bytes, self._spool.readings, self._spool.max_bytes)
+def _cursors(parcels: Sequence[_Waiting]) -> dict[str, str]:
+    """Return the newest cursor of each source."""
+    return {one.source: one.parcel.cursor for one in parcels if one.parcel.cursor is not None}

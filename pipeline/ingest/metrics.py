@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -35,6 +35,9 @@ class IngestMetrics:
         self._spool_most = self._gauge("spool_max_bytes", "What the spool may hold.")
         self._spool_full = self._counter("spool_full", "Times that a source had to wait for room.")
         self._spool_errors = self._counter("spool_errors", "Failed reads and writes of the spool.")
+        self._waiting = self._gauge("spool_topic_readings", "Readings that wait in the spool, by topic.", "topic")
+        self._refused = self._gauge("topic_refused", "1 while Kafka takes others, but not this topic.", "topic")
+        self._topics: set[str] = set()
         self._up = self._gauge("source_up", "1 while the source's peer answers.", "source")
         self._stopped = self._gauge("source_stopped", "1 when the source was given up; a person has to look.", "source")
         self._restarts = self._counter("source_restarts", "Times that a source was started again.", "source")
@@ -64,6 +67,13 @@ class IngestMetrics:
         self._spool_bytes.set(size)
         self._spool_readings.set(readings)
         self._spool_most.set(most)
+
+    def lanes(self, waiting: Mapping[str, int], refused: Collection[str]) -> None:
+        """So many readings wait for each topic; these topics are refused. Of others that ever were it is told, too."""
+        self._topics |= {*waiting, *refused}
+        for topic in self._topics:
+            self._waiting.labels(topic).set(waiting.get(topic, 0))
+            self._refused.labels(topic).set(topic in refused)
 
     def spool_was_full(self) -> None:
         """Something was not taken for want of room."""

@@ -23,6 +23,7 @@ from pipeline.ingest.catalogue import unusable_kinds
 from pipeline.ingest.metrics import IngestMetrics
 from pipeline.ingest.site_keeping import SiteKeeper
 from pipeline.ingest.supervising import State
+from pipeline.ingest.topics_asked import TopicsAsked
 from pipeline.metrics import version
 from pipeline.service_manager import ServiceManager
 from pipeline.status import NotReady, Status
@@ -45,7 +46,9 @@ def run_ingest(config: Config, now_us: Callable[[], int] = lambda: time.time_ns(
     status = Status(config.stall_timeout.total_seconds())
     http = config.ingest.http
     try:
-        require_topics_of(config)
+        asked = require_topics_of(config)
+        if not asked:
+            log.warning("cannot ask for the topics yet; will try again", servers=config.kafka.bootstrap_servers)
         keeper = SiteKeeper(SiteStore(config.database.url.get_secret_value()))
         ingest = build_ingest(config, metrics, describe=keeper.describe, ticked=status.tick, now_us=now_us)
     except Misconfigured as error:
@@ -56,15 +59,19 @@ def run_ingest(config: Config, now_us: Callable[[], int] = lambda: time.time_ns(
         return UNAVAILABLE
     told = threading.Event()
     _act_on_signals(told, config.shutdown_timeout.total_seconds())
-    with closing(ingest.spool), closing(keeper):
+    topics = TopicsAsked(lambda: require_topics_of(config))
+    telling = (ingest.delivering, topics, ingest.supervisor, keeper)
+    with closing(ingest.spool), closing(keeper), closing(topics):
         try:
             server = HealthServer(
                 status, registry, version(), http.host, http.port,
-                notes=lambda: [*ingest.delivering.notes(), *ingest.supervisor.notes(), *keeper.notes()],
+                notes=lambda: [note for part in telling for note in part.notes()],
             )  # fmt: skip
         except OSError as error:
             log.error("cannot listen", http=f"{http.host}:{http.port}", error=str(error))
             return UNAVAILABLE
+        if not asked:
+            topics.start()
         with server, ServiceManager(status):
             log.info("started", http=f"{http.host}:{server.port}", sources=[s.name for s in ingest.supervisor.sources])
             return _run(ingest, status, told, config.shutdown_timeout.total_seconds())

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from connectors.errors import SinkUnavailable
+from connectors.errors import ConnectorError, SinkUnavailable
 from connectors.reading import Quality, Reading
 from connectors.source import ReadingSource, Site
 from connectors.spool import Message, Spool
@@ -34,17 +34,23 @@ _RETRY_S = 0.05
 
 
 class ListDelivery:
-    """Takes messages into a list while it is ``up``; thread-safe as far as a trial needs it."""
+    """Takes messages into a list while it is ``up``; thread-safe as far as a trial needs it.
+
+    It refuses the topics in ``refusing``.
+    """
 
     def __init__(self) -> None:
         self.up = True
+        self.refusing: frozenset[str] = frozenset()
         self.messages: list[Message] = []
 
-    def deliver(self, messages: Sequence[Message]) -> None:
-        """Take messages, or raise ``SinkUnavailable``."""
+    def deliver(self, messages: Sequence[Message]) -> dict[str, ConnectorError]:
+        """Take messages, or raise ``SinkUnavailable``; return why those of some topics were left out."""
         if not self.up:
             raise SinkUnavailable("Kafka is away, for a trial")
-        self.messages += messages
+        refused = self.refusing & {message.topic for message in messages}
+        self.messages += [message for message in messages if message.topic not in refused]
+        return {topic: SinkUnavailable(f"topic {topic} is refused, for a trial") for topic in refused}
 
     def close(self) -> None:
         """Nothing is open."""

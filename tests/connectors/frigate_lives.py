@@ -17,6 +17,7 @@ from types import TracebackType
 
 import msgspec
 
+from connectors.errors import ConnectorError
 from connectors.frigate import FrigateSource
 from connectors.http_service import HttpService
 from connectors.mqtt_messages import Broker
@@ -111,8 +112,9 @@ def live(port: int, url: str, folder: Path, clock: FastClock) -> None:
     """Be one life."""
     topic = os.open(folder / "topic", os.O_WRONLY | os.O_APPEND)
 
-    def deliver(messages: Sequence[Message]) -> None:
+    def deliver(messages: Sequence[Message]) -> dict[str, ConnectorError]:
         os.write(topic, b"\n" + b",".join(one.value.strip(b"[]") for one in messages if one.topic == READINGS))
+        return {}
 
     source = FrigateSource(
         Broker("127.0.0.1", "vedette-lives", port, keepalive_s=5),

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from connectors.errors import Misconfigured, SourceUnavailable
+from connectors.errors import ConnectorError, Misconfigured, SourceUnavailable
 from connectors.http_push import HttpPush
 from connectors.push_senders import Sender
 from connectors.reading import Reading
@@ -190,14 +190,14 @@ class SlowDelivery(ListDelivery):
         super().__init__()
         self.reached, self.go_on = threading.Event(), threading.Event()
 
-    def deliver(self, messages: Sequence[Message]) -> None:
+    def deliver(self, messages: Sequence[Message]) -> dict[str, ConnectorError]:
         self.reached.set()
         assert self.go_on.wait(20.0)
-        super().deliver(messages)
+        return super().deliver(messages)
 
 
 def slow(trial: Trial) -> SlowDelivery:
-    trial.kafka = trial.delivering._delivery = SlowDelivery()
+    trial.kafka = trial.delivering._lanes._delivery = SlowDelivery()
     return trial.kafka
 
 

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
-from connectors.errors import SinkUnavailable, SpoolFull, SpoolUnavailable
+from connectors.errors import ConnectorError, SinkUnavailable, SpoolFull, SpoolUnavailable
 from connectors.reading import Reading
 from connectors.source import Stopping
 from connectors.spool import Message, Parcel, Spool
@@ -36,7 +36,7 @@ class Slow(ListDelivery):
         self.asked = threading.Event()
         self.closed = threading.Event()
 
-    def deliver(self, messages: Sequence[Message]) -> None:
+    def deliver(self, messages: Sequence[Message]) -> dict[str, ConnectorError]:
         self.asked.set()
         self.closed.wait(30.0)
         raise SinkUnavailable("closed")
@@ -101,9 +101,9 @@ def test_what_fits_into_a_small_spool_is_kept_from_the_first(tmp_path: Path) -> 
     hold = threading.Event()
 
     class Held(ListDelivery):
-        def deliver(self, messages: Sequence[Message]) -> None:
+        def deliver(self, messages: Sequence[Message]) -> dict[str, ConnectorError]:
             hold.wait(5.0)
-            super().deliver(messages)
+            return super().deliver(messages)
 
     kafka = Held()
     kafka.up = False
@@ -177,13 +177,13 @@ def test_a_spool_that_cannot_be_used_is_left_alone_for_a_while(tmp_path: Path) -
     with life(tmp_path) as one:
         one.kafka.up = False
         one.offer(1).result(5.0)
-        one.spool._db.execute("ALTER TABLE parcel RENAME TO elsewhere")
+        one.spool._db.execute("ALTER TABLE part RENAME TO elsewhere")
         one.kafka.up = True
         until(lambda: one.errors() >= 1, 5.0)
         before, started = one.errors(), time.monotonic()
         until(lambda: one.errors() >= before + 3, 10.0)
         assert time.monotonic() - started > 2 * 5 * RETRY_S
-        one.spool._db.execute("ALTER TABLE elsewhere RENAME TO parcel")
+        one.spool._db.execute("ALTER TABLE elsewhere RENAME TO part")
         until(lambda: not len(one.spool), 5.0)
         assert one.numbers() == [1]
 
@@ -229,11 +229,11 @@ class Flaky(ListDelivery):
         super().__init__()
         self.chance = chance
 
-    def deliver(self, messages: Sequence[Message]) -> None:
+    def deliver(self, messages: Sequence[Message]) -> dict[str, ConnectorError]:
         if self.up and self.chance.random() < 0.2:
             self.messages += messages[: self.chance.randrange(len(messages))]
             raise SinkUnavailable("broke off")
-        super().deliver(messages)
+        return super().deliver(messages)
 
 
 @pytest.mark.parametrize("seed", [1, 2])

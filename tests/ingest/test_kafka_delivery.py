@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kafka.admin import KafkaAdminClient
 
-from connectors.errors import Misconfigured, SinkUnavailable
+from connectors.errors import ConnectorError, Misconfigured, SinkUnavailable
 from connectors.kafka_delivery import KafkaDelivery
 from connectors.kafka_embedded import EmbeddedBroker
 from connectors.kafka_halving import CUT, pieces
 from connectors.kafka_local import LocalKafka
+from connectors.kafka_outcome import Blame, Failure, Outcome, blamed
+from connectors.kafka_steady import SteadyProducer
+from connectors.kafka_swift import SwiftProducer
+from connectors.kafka_topics import ensure_topics
 from connectors.spool import Message
 from tests.end_to_end.kafka_parts import Record, read_all
-from tests.kafka_broker import fresh
+from tests.kafka_broker import fresh, until
 
 
 def listed(numbers: range) -> bytes:
@@ -60,6 +68,41 @@ def test_a_batch_arrives_in_order_with_its_headers(embedded: EmbeddedBroker) -> 
     assert {(record.key, tuple(record.headers)) for record in records} == {(b"a", (("source", b"city"),))}
 
 
+SILENT, SAID = Failure(Blame.OPEN, SinkUnavailable("silent")), Failure(Blame.TOPIC, Misconfigured("said"))
+LEADERLESS = SinkUnavailable("no leader")
+
+
+@pytest.mark.parametrize(
+    ("failures", "known", "blame"),
+    [
+        ({"air": SILENT}, {}, {"air": "silent"}),  # others were acknowledged
+        ({"air": SILENT, "water": SILENT}, {}, None),  # none was, and nothing is wrong with them
+        ({"air": SILENT, "water": SILENT}, None, None),
+        ({"air": SILENT, "water": SILENT}, {"air": LEADERLESS}, {"air": "no leader", "water": "silent"}),
+        ({"air": SAID, "water": SILENT}, {}, {"air": "said", "water": "silent"}),
+        ({"air": SILENT}, None, None),  # others were, and since then the broker is gone
+        ({"air": SAID, "water": SAID}, None, {"air": "said", "water": "said"}),  # it has answered
+        ({"air": SAID, "water": Failure(Blame.KAFKA, Misconfigured("login"))}, {}, None),
+    ],
+)
+def test_who_is_to_blame(
+    failures: dict[str, Failure], known: dict[str, ConnectorError] | None, blame: dict[str, str] | None
+) -> None:
+    """Protects the topics that go on from one that does not, and readings from being thrown at a Kafka that is away."""
+    outcome, topics = Outcome(failures, frozenset()), frozenset({"air", "water"})
+
+    def ask(silent: Sequence[str]) -> dict[str, ConnectorError]:
+        if known is None:
+            raise SinkUnavailable("no broker answers")
+        return {topic: fault for topic, fault in known.items() if topic in silent}
+
+    if blame is None:
+        with pytest.raises(ConnectorError):
+            blamed(outcome, topics, ask)
+    else:
+        assert {topic: str(error) for topic, error in blamed(outcome, topics, ask).items()} == blame
+
+
 def test_no_broker_is_said_soon() -> None:
     """Protects the spool's turn: an absent broker costs a moment, not a time-out of many seconds."""
     delivery = KafkaDelivery("127.0.0.1:1")
@@ -77,20 +120,89 @@ def test_a_topic_that_takes_only_small_messages_gets_them_in_pieces(real_kafka: 
     delivery.deliver([Message(topic, "a", listed(range(10))), Message(topic, "a", listed(range(10, 500)))])
     delivery.deliver([Message(topic, "a", listed(range(500, 900))), Message(other, "a", listed(range(9)))])
     delivery.deliver([Message(topic, "", b"x" * 9_000, (("vedette-reason", b"invalid_json"),))])
-    with pytest.raises(Misconfigured, match=rf"{topic} takes no message of 9000 bytes: raise its max\.message\.bytes"):
-        delivery.deliver([Message(topic, "a", b'"' + b"x" * 8_998 + b'"')])
+    hopeless = Message(topic, "a", b'"' + b"x" * 8_998 + b'"')
+    refused = delivery.deliver([hopeless, Message(other, "a", listed(range(9, 20)))])
+    assert {name: str(error) for name, error in refused.items()} == {
+        topic: f"topic {topic} takes no message of 9000 bytes: raise its max.message.bytes"
+    }
     delivery.close()
     records = [one for one in read_all(real_kafka.bootstrap_servers, topic, {}) if not one.headers]
     assert list(dict.fromkeys(values(records))) == list(range(900))
-    assert values(read_all(real_kafka.bootstrap_servers, other, {})) == list(range(9))
+    assert values(read_all(real_kafka.bootstrap_servers, other, {})) == list(range(20)), "and none twice"
+
+
+SWIFT: dict[str, Any] = {}
+STEADY: dict[str, Any] = {
+    "delivery_timeout_ms": 1_500, "request_timeout_ms": 500, "max_block_ms": 500,
+    "send_buffer_bytes": 131_072,  # which librdkafka's settings do not have under this name
+}  # fmt: skip
+PRODUCERS = pytest.mark.parametrize("settings", [SWIFT, STEADY], ids=["swift", "steady"])
+
+
+@pytest.mark.kafka
+@PRODUCERS
+def test_what_one_topic_refuses_is_told_of_it_alone(real_kafka: LocalKafka, settings: dict[str, Any]) -> None:
+    """Protects all other topics: their messages are acknowledged, and a person is told which one, why, what to do."""
+    well, missing, unkeyed = fresh("well"), fresh("missing"), fresh("unkeyed")
+    ensure_topics(real_kafka.bootstrap_servers, {well: 2})
+    made(real_kafka, unkeyed, {"cleanup.policy": "compact"})
+    delivery = KafkaDelivery(real_kafka.bootstrap_servers, settings=settings)
+    bad = [Message(missing, "a", b"1"), Message("not a name", "a", b"1"), Message(unkeyed, "", b"1")]
+    messages = [Message(well, "a", listed(range(n, n + 1))) for n in range(9)]
+    refused = delivery.deliver([*bad[:2], *messages, *bad[2:]])
+    assert refused.keys() == {missing, "not a name", unkeyed}
+    assert f"there is no topic {missing}" in str(refused[missing])
+    assert "create it, or correct the name" in str(refused[missing])
+    assert isinstance(refused["not a name"], Misconfigured)
+    assert all(topic in str(error) for topic, error in refused.items())
+    assert values(read_all(real_kafka.bootstrap_servers, well, {})) == list(range(9))
+    started = time.monotonic()
+    assert delivery.deliver(bad[:2]).keys() == {missing, "not a name"}, "alone as well"
+    ensure_topics(real_kafka.bootstrap_servers, {missing: 1})
+    assert delivery.deliver(bad[:1]) == {}
+    assert time.monotonic() - started < 5.0
+    assert isinstance(delivery._producer, SwiftProducer if settings is SWIFT else SteadyProducer)
+    delivery.close()
+
+
+@pytest.mark.kafka
+@PRODUCERS
+def test_a_topic_that_is_deleted_is_noticed(real_kafka: LocalKafka, settings: dict[str, Any]) -> None:
+    """Protects the others from waiting for what was there a moment ago; what comes back takes its readings again."""
+    well, gone = fresh("well"), fresh("gone")
+    ensure_topics(real_kafka.bootstrap_servers, {well: 1, gone: 1})
+    delivery = KafkaDelivery(real_kafka.bootstrap_servers, settings=settings)
+    both = [Message(well, "a", listed(range(1))), Message(gone, "a", listed(range(1)))]
+    assert delivery.deliver(both) == {}
+    deleted(real_kafka, gone)
+    refused = delivery.deliver(both)
+    assert {topic: "there is no topic" in str(error) for topic, error in refused.items()} == {gone: True}
+    assert delivery.deliver(both).keys() == {gone}
+    ensure_topics(real_kafka.bootstrap_servers, {gone: 1})
+    until(lambda: delivery.deliver(both) == {}, 10.0)
+    delivery.close()
+    assert set(values(read_all(real_kafka.bootstrap_servers, gone, {}))) == {0}
 
 
 def limited(kafka: LocalKafka, topic: str, most_bytes: int) -> None:
     """Make a topic of one partition that takes no larger batches."""
+    made(kafka, topic, {"max.message.bytes": str(most_bytes)})
+
+
+def made(kafka: LocalKafka, topic: str, configs: dict[str, str]) -> None:
+    """Make a topic of one partition."""
     admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
     try:
-        admin.create_topics(
-            {topic: {"num_partitions": 1, "replication_factor": 1, "configs": {"max.message.bytes": str(most_bytes)}}}
-        )
+        admin.create_topics({topic: {"num_partitions": 1, "replication_factor": 1, "configs": configs}})
+    finally:
+        admin.close()
+
+
+def deleted(kafka: LocalKafka, topic: str) -> None:
+    """Delete a topic, and return when it is gone."""
+    admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
+    try:
+        admin.delete_topics([topic])
+        until(lambda: topic not in admin.list_topics(), 10.0)
     finally:
         admin.close()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from connectors.errors import StoreRefused, StoreUnavailable
+from connectors.errors import ConnectorError, StoreRefused, StoreUnavailable
 from connectors.reading import Reading
 from connectors.site_store import SiteStore
 from connectors.source import Outlet, Site
@@ -162,8 +162,9 @@ def test_places_are_named_as_their_readings(tmp_path: Path) -> None:
         def __init__(self) -> None:
             self.messages: list[Message] = []
 
-        def deliver(self, messages: Sequence[Message]) -> None:
+        def deliver(self, messages: Sequence[Message]) -> dict[str, ConnectorError]:
             self.messages += messages
+            return {}
 
         def close(self) -> None:
             """Nothing is open."""
