@@ -53,7 +53,7 @@ def first_model(monitor: Monitor) -> str:
     answer = monitor.http(f"/api/train?stream={STREAM}", "POST")
     assert answer["accepted"]
     job, steps = monitor.feed_through_job()
-    assert (job.id, job.reason, job.decision) == (answer["job"], JobReason.NOW, "promoted")
+    assert (job.id, job.reason, job.decision) == (answer["job"], JobReason.NOW, "promoted"), job.message
     assert steps > 5  # readings flowed all the while
     assert job.version is not None
     in_charge(monitor, job.version, swaps=1)
@@ -75,7 +75,7 @@ def answered_drift(monitor: Monitor, champion: str) -> str:
     assert len(monitor.jobs()) == 1
     monitor.feed_until(lambda: len(monitor.jobs()) == 2, "the drift is answered")
     job, steps = monitor.feed_through_job()
-    assert (job.reason, job.decision) == (JobReason.DRIFT, "promoted")
+    assert (job.reason, job.decision) == (JobReason.DRIFT, "promoted"), job.message
     assert steps > 5
     assert job.version is not None
     in_charge(monitor, job.version, swaps=2)
@@ -93,7 +93,7 @@ def refused_poison(monitor: Monitor, champion: str) -> str:
         signal.raise_signal(signal.SIGUSR1)
         monitor.feed_until(lambda: len(monitor.jobs()) == 3, "the signal is answered")
     job, _ = monitor.feed_through_job()
-    assert (job.reason, job.decision) == (JobReason.NOW, "refused")
+    assert (job.reason, job.decision) == (JobReason.NOW, "refused"), job.message
     assert "not put in charge" in job.message
     decision = newest(monitor)
     assert (decision.action, decision.version, decision.champion_before) == (Action.REFUSED, job.version, champion)
