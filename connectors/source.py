@@ -43,7 +43,8 @@ class Outlet(Protocol):
     """Where a source hands over what it has. All methods may be called from any thread of the source.
 
     Delivered readings are normalised here, not by the source: channel names as configured, units as UCUM codes, NaN as
-    missing; repeats are dropped, and corrections let through.
+    missing; repeats are dropped, and corrections let through. Of counters, which the configuration names or a
+    ``CounterReading`` is, what was added since the reading before goes on.
     """
 
     @property
