@@ -56,7 +56,8 @@ class HttpOptions(SourceOptions):
     """PEM; with it, TLS is spoken."""
     key_file: Path | None = None
     max_body: Size = 16 << 20
-    """Of one request, as it comes and without compression; beyond it senders get 413."""
+    """Of one request, as it comes and without compression; beyond it senders get 413. All requests together may hold
+    four times as much, and sixteen times as much once decoded; beyond that they get 429."""
     quiet_after: PositiveDuration | None = None
     """The source is said to fail when nobody has sent anything for so long; none: senders may be silent."""
     line_protocol: LineOptions = Field(default_factory=LineOptions)
