@@ -194,6 +194,15 @@ def _delivery() -> list[Panel]:
             "Whether it took readings.",
             Query(f"vedette_ingest_kafka_up{_ONE}", "{{instance}}"),
             [("0", "away", RED), ("1", "takes", GREEN)],
+            width=12,
+            height=5,
+        ),
+        states(
+            "Topics",
+            "Whether Kafka refused a topic while it took others; of topics for which anything ever had to wait.",
+            largest(f"vedette_ingest_topic_refused{_ONE}", by="topic"),
+            [("0", "takes", GREEN), ("1", "refused", RED)],
+            width=12,
             height=5,
         ),
         rates(
@@ -219,8 +228,9 @@ def _delivery() -> list[Panel]:
         ),
         lines(
             "Readings that wait",
-            "In the spool, until Kafka takes them.",
+            "In the spool, until Kafka takes them: all of a process, and those for each topic.",
             Query(f"vedette_ingest_spool_readings{_ONE}", "{{instance}}"),
+            total(f"vedette_ingest_spool_topic_readings{_ONE}", by="topic"),
             width=8,
         ),
         counts(

@@ -19,7 +19,7 @@ from tests.connectors.pushing_peer import TOKEN
 from tests.deploy.board_queries import FOLDER, INGEST, BoardQuery, load, panels, queries
 from tests.deploy.prometheus_server import PrometheusServer, free_port
 from tests.end_to_end.kafka_parts import wait_until
-from tests.ingest.ingest_process import IngestProcess
+from tests.ingest.ingest_process import Door, IngestProcess
 from tests.kafka_broker import fresh
 from tests.replay_server import ReplayServer, busy_reply, page_reply
 
@@ -31,6 +31,7 @@ MAY_BE_EMPTY = {
 """Queries that have no answer while all goes as it should, and why; each still has to be one that Prometheus takes."""
 VALUES = {"instance": ".*", "source": ".*", "__rate_interval": "30s", "__interval": "5s", "__range": "1h"}
 """What Grafana would put in for each variable."""
+_PAUSE_S = 0.1
 FOR_EMBEDDED = '{api_version: "2.3", allow_auto_create_topics: true}'
 PUSHED, FILED, REFUSED = 12, 3, 2
 """Readings that come each way, and records that cannot be read."""
@@ -69,13 +70,15 @@ def push(port: int, body: str) -> None:
 
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusServer]:
-    """One that has scraped `vedette ingest` while readings came, and a peer was busy, and one refused."""
+    """One that has scraped `vedette ingest` while Kafka was away and came, one peer was busy, and one refused."""
     folder = tmp_path_factory.mktemp("grafana-ingest")
     files = folder / "files"
     files.mkdir()
     push_port = free_port()
     with ExitStack() as stack:
         broker = stack.enter_context(EmbeddedBroker())
+        door = Door(broker.bootstrap_servers)
+        stack.callback(door.shut)
         busy, refusing = ReplayServer(), ReplayServer()
         for server, reply in ((busy, busy_reply(503)), (refusing, page_reply("no key, no data", 403))):
             stack.callback(server.close)
@@ -83,7 +86,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusS
             server.start()
         process = stack.enter_context(
             IngestProcess(
-                folder, broker.bootstrap_servers, fresh("air"), sources(push_port, files, busy.url, refusing.url),
+                folder, door.address, fresh("air"), sources(push_port, files, busy.url, refusing.url),
                 settings=FOR_EMBEDDED, dead_letters=fresh("dead"),
             )
         )  # fmt: skip
@@ -99,18 +102,26 @@ scrape_configs:
             encoding="utf-8",
         )
         asked = stack.enter_context(PrometheusServer(folder, config))
-        wait_until(lambda: process.metric("source_up", "pushed") == 1, "it listens")
+        wait_until(lambda: shown(process, "source_up", 1, source="pushed"), "it listens")
         first = readings("station-1", PUSHED)
         push(push_port, first)
+        wait_until(lambda: shown(process, "spool_readings", PUSHED), "what was pushed waits for Kafka")
+        door.open()
         push(push_port, first + "not readings\n" * REFUSED)
         (files / "one.jsonl").write_text(readings("station-2", FILED), encoding="utf-8")
         wait_until(lambda: seen(asked), "what came last was scraped twice")
         yield asked
 
 
+def shown(process: IngestProcess, name: str, value: float, **labels: str) -> bool:
+    """Return whether the process shows this, after a pause."""
+    time.sleep(_PAUSE_S)
+    return process.metric(name, **labels) == value
+
+
 def seen(prometheus: PrometheusServer) -> bool:
-    """Return whether all that happened was scraped, and each counter that it brought has two samples."""
-    time.sleep(0.1)  # not to ask without a pause
+    """Return, after a pause, whether all that happened was scraped, and each counter of it has two samples."""
+    time.sleep(_PAUSE_S)
     said = f"vedette_ingest_delivered_readings_total == {PUSHED + FILED} and vedette_ingest_spool_readings == 0"
     rejected = 'count_over_time(vedette_ingest_source_rejected_total{source="pushed"}[1m]) > 1'
     polls = f'count_over_time(vedette_ingest_source_events_total{{event=~"{PEERS_FAIL}"}}[1m]) > 1'
