@@ -11,8 +11,8 @@ POST                    takes
 ======================= ===============================================================================================
 
 Large bodies are unpacked and read in a thread of their own (``connectors.push_thread``), so that one of them holds up
-nobody else. When there is no room senders get 429 with ``Retry-After``, and nothing is dropped: what they send again and was durable
-already is known again. Answers are described in ``connectors.push_replies``.
+nobody else. When there is no room senders get 429 with ``Retry-After``, and nothing is dropped: what they send again
+and was durable already is known again. Answers are described in ``connectors.push_replies``.
 """
 
 from __future__ import annotations

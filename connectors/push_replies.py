@@ -12,8 +12,8 @@ push-sensor-data
 /v1/metrics      200              200 with ``partialSuccess``; 400 for no request     OTLP's specification
 ================ ================ =================================================== ==============================
 
-Of a body that begins with ten thousand rows none of which can be read, the rest is refused as a whole: the message, or a
-``note`` where refusals are listed, says so first.
+Of a body that begins with ten thousand rows none of which can be read, the rest is refused as a whole: the message, or
+a ``note`` where refusals are listed, says so first.
 
 Everywhere: 401 without a known secret, 408, 413, 415; 429 and 503 with ``Retry-After``: nothing of it, or not all, is
 durable, and all of it is to be sent again. Remote-write has 503 in the place of 429: Prometheus drops what gets a 429
