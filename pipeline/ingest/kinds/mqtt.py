@@ -88,7 +88,7 @@ class MqttOptions(BrokerOptions):
     """What is done about messages that the broker kept from before we subscribed: they may be old; taken, those
     without a time of their own are suspect."""
     max_payload: Size = 1 << 20
-    """Larger messages are refused. A broker that speaks MQTT 5 leaves out what is larger than 16 MiB, or than this where
+    """Larger messages are refused. A broker that speaks MQTT 5 leaves out what is beyond 16 MiB, or beyond this where
     this is more."""
 
 
