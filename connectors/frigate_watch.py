@@ -115,6 +115,7 @@ class FrigateWatch:
                         self._silence.compare(place, label, n, message.received_us)
                     case Rejected():
                         rejected.append(said)
+        self._count("messages", len(messages))
         return Taken(rejected=rejected)
 
     def _missed(self, since_us: int | None) -> None:

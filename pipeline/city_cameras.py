@@ -44,6 +44,11 @@ class CityCameras:
         self.seen: Counter[tuple[str, str, int]] = Counter()
         """Objects that began, by camera, label and the end of their minute in microseconds."""
 
+    @property
+    def to_hear(self) -> int:
+        """How many messages whoever listens to Frigate must have heard by now."""
+        return self._frigate.to_hear
+
     def play(self, step: int) -> None:
         """Let everything happen that happens within a step."""
         scene, frigate = self._scene, self._frigate

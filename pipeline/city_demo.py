@@ -49,7 +49,8 @@ from pipeline.recording import Recorder
 from pipeline.report import render
 from pipeline.retraining import InRunTraining
 
-DAYS = 15
+DAYS = 22
+"""Three weeks to learn from, and the day of the event."""
 _LOG_WIDTH = 160
 
 

@@ -75,12 +75,22 @@ class Findings:
     @property
     def leading(self) -> list[str]:
         """Return the channels with the largest shares."""
-        return list(self.shares)[:LEADING]
+        return leading(self.shares)
 
     @property
     def explained(self) -> bool:
         """Whether the event was found, with vehicles and NO2 among the leading channels."""
-        return {CAR, "no2"} <= set(self.leading)
+        return explains(self.shares)
+
+
+def leading(shares: Mapping[str, float]) -> list[str]:
+    """Return the channels with the largest ``shares``, which are in order, largest first."""
+    return list(shares)[:LEADING]
+
+
+def explains(shares: Mapping[str, float]) -> bool:
+    """Return whether vehicles and NO2 are among the leading channels."""
+    return {CAR, "no2"} <= set(leading(shares))
 
 
 def findings(
@@ -104,7 +114,7 @@ def findings(
     return Findings(
         scene=scene,
         reckoning=reckoning,
-        shares={} if by is None else _shares(recorder, by, scene),
+        shares=shares_of(recorder, by, scene),
         arrivals=[_of_cameras(cameras, topics), _of_air(scene, air, topics), _of_river(scene, river, topics)],
         dark_minutes=len(dark),
         dark_values=sum(value is not None for value in dark),
@@ -154,8 +164,10 @@ def _of_river(scene: CityScene, river: CityRiver, topics: CityTopics) -> Arrival
     return Arrival(RIVER, river.measured, len(readings), wrong)
 
 
-def _shares(recorder: Recorder, by: Raised, scene: CityScene) -> dict[str, float]:
-    """Return each channel's mean share over what was said of an incident while the event went on."""
+def shares_of(recorder: Recorder, by: Raised | None, scene: CityScene) -> dict[str, float]:
+    """Return each channel's mean share over what was said of an incident while the road was blocked, largest first."""
+    if by is None:
+        return {}
     first_us, last_us = scene.span_us(scene.blocked)
     said = [
         message["explanation"]["channels"]

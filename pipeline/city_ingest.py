@@ -81,39 +81,43 @@ def config_text(places: Places) -> str:
             "every": "500ms", "history": "1h",
         },
     ]  # fmt: skip
-    grace = f"{AHEAD_S:g}s"
-    common = {
-        "step": "30m",
-        "grace": grace,
-        "idle_timeout": "10m",
-        "silence_after": "3h",
-        "budget": "1 per 30d",
-    }
     document = {
         "kafka": {"bootstrap_servers": places.bootstrap_servers, "group": "vedette-city", "settings": _plain(places)},
         "outputs": {"alerts_file": str(out / "alerts.jsonl")},
         "state": str(out / "state"),
         "http": {"port": 0},
         "ingest": {"http": {"port": places.health_port}, "spool": str(out / "state" / "spool.db"), "sources": sources},
-        "streams": [
-            {
-                "name": STREAM, "topics": [STREAM], **common, "horizons": [1, 2, 4],
-                "channels": [
-                    {"name": "car", "unit": "1", "aggregate": "sum"},
-                    {"name": "person", "unit": "1", "aggregate": "sum"},
-                    {"name": "no2", "unit": "ug/m3"},
-                    {"name": "pm25", "unit": "ug/m3"},
-                ],
-            },
-            {
-                "name": RIVER, "topics": [RIVER], **common, "horizons": [1, 2, 4],
-                "channels": [{"name": "stage", "unit": "[ft_i]"}, {"name": "discharge", "unit": "[ft_i]3/s"}],
-            },
-        ],
+        "streams": stream_documents(),
     }  # fmt: skip
     return "# Written by `vedette demo --site city`: two processes, one file.\n" + yaml.safe_dump(
         document, sort_keys=False
     )
+
+
+def stream_documents() -> list[dict[str, Any]]:
+    """Return the streams of the config."""
+    common = {
+        "step": "30m",
+        "grace": f"{AHEAD_S:g}s",
+        "idle_timeout": "10m",
+        "silence_after": "3h",
+        "budget": "1 per 30d",
+    }
+    return [
+        {
+            "name": STREAM, "topics": [STREAM], **common, "horizons": [1, 2, 4],
+            "channels": [
+                {"name": "car", "unit": "1", "aggregate": "sum"},
+                {"name": "person", "unit": "1", "aggregate": "sum"},
+                {"name": "no2", "unit": "ug/m3"},
+                {"name": "pm25", "unit": "ug/m3"},
+            ],
+        },
+        {
+            "name": RIVER, "topics": [RIVER], **common, "horizons": [1, 2, 4],
+            "channels": [{"name": "stage", "unit": "[ft_i]"}, {"name": "discharge", "unit": "[ft_i]3/s"}],
+        },
+    ]  # fmt: skip
 
 
 def _plain(places: Places) -> dict[str, Any]:

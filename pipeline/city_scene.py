@@ -1,6 +1,9 @@
 """A simulated city: what cameras, air stations and a river gauge see by the half hour, and what is planted.
 
-It is made of the same streets and weather as the demo's other streams. Nothing here was measured.
+Nothing here was measured. The weather and the town's air are those of the demo's other streams, the streets those of
+``city_streets``. On the last day the main road is closed for three hours from half past seven, as after an accident in
+the rush hour (assumed): hardly a vehicle passes, the exhaust is gone within the hour, and twice the people are about,
+who else would drive, or come to see (assumed). Nobody is led past the other two places.
 
 Legend: P places, T steps.
 """
@@ -14,30 +17,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import simulation
+from pipeline.city_streets import Streets, streets, with_exhaust
 from pipeline.planted import Fault, FaultKind
 
 STREAM = "city"
 STEP_S = 1800.0
 DAY_STEPS = 48
 PLACES = ("market-street", "harbour-road", "bridge-street")
-_CAMERAS = (0, 3, 2)
-_STATIONS = (1, 0, 2)
-"""The places' cameras and air stations among those of ``simulation``."""
-_SEEN_SHARE = np.array([0.8, 0.2, 0.15])
-"""Of those streets' traffic these cameras see a part: each object is half a dozen messages."""
+_STATIONS = ("river-park", "harbour", "hillside")
+"""Those of ``simulation`` whose air is the town's around each place: they have little traffic of their own."""
 AIR_CHANNELS = ("pm25", "pm10", "no2", "temperature", "humidity")
 GAUGE = "USGS-06904500"
 
-_BLOCKED_H = (7.5, 12.0)
+_BLOCKED_H = (7.5, 10.5)
 """From when until when, on the last day, nobody can drive through."""
 _STILL_PASSING = 0.05
-_MORE_PEOPLE = 1.5
+_MORE_PEOPLE = 2.0
 _GATHERING_H = 1.0
-"""How long it takes the people to come who cannot drive, or want to see."""
-_NO2_WITHOUT_TRAFFIC = 0.35
-"""What stays of the NO2 in a street in the rush hour when its traffic is gone: the town's background."""
-_MIXING_H = 0.25
-"""How long it takes the wind to carry a street's exhaust away."""
+"""How long it takes the people to come."""
 _DARK_H = (8.0, 12.0)
 _CUT_H = (15.0, 17.0)
 """On the day before: one camera has no picture; later Frigate loses its broker."""
@@ -95,13 +92,17 @@ class CityScene:
         """Return the ends of a spell's first and last step."""
         return int(self.times_us[spell.first]), int(self.times_us[spell.end - 1])
 
+    def changes(self, step: int) -> bool:
+        """Return whether a camera's picture or Frigate's link goes or comes as this step begins."""
+        return step in (self.dark.first, self.dark.end, self.cut.first, self.cut.end)
+
     def road_blocked(self) -> Fault:
         """Return the truth about the planted event."""
         start_us, end_us = self.span_us(self.blocked)
         return Fault(
             STREAM, PLACES[0], FaultKind.ROAD_BLOCKED, ("car", "person", "no2"), start_us, end_us,
             end_us + round(_EXPLAINED_LATE_H * 3.6e9), frozenset({"anomaly"}),
-            note="the road is blocked: vehicles fall to a twentieth, NO2 falls, people come to look",
+            note="the road is blocked: vehicles fall to a twentieth, NO2 falls, people come",
         )  # fmt: skip
 
 
@@ -117,21 +118,18 @@ def city(days: int, seed: int = 0, now: datetime | None = None) -> CityScene:
         raise ValueError(f"{days} days are too few: the network learns from the first ones; allowed: {_FEWEST_DAYS}")
     start_us = _beginning_us(days, datetime.now(UTC) if now is None else now)
     rng = np.random.default_rng([seed, 5])
-    streets = simulation.events(days, seed, start_us, STEP_S)
     stations = simulation.air(days, seed, start_us, STEP_S)
-    counts = rng.binomial(streets.values[list(_CAMERAS)].astype(np.int64), _SEEN_SHARE[:, None, None])  # [P, T, 2]
-    wanted = [stations.channels.index(name) for name in AIR_CHANNELS]
-    air = stations.values[list(_STATIONS)][:, :, wanted]
     last, before = (days - 1) * DAY_STEPS, (days - 2) * DAY_STEPS
     blocked, dark, cut = _spell(last, _BLOCKED_H), _spell(before, _DARK_H), _spell(before, _CUT_H)
-    people, cars = counts[..., 0], counts[..., 1]
-    _block(rng, people[0], cars[0], air[0], blocked)
-    for seen in (people, cars):
-        seen[len(PLACES) - 1, dark.first : dark.end] = 0  # without a picture there is nothing to see
+    seen = streets(rng, stations.times_us, STEP_S)
+    _block(rng, seen, blocked)
+    air = _air(stations, seen.vehicles)
+    for counted in (seen.people, seen.vehicles):
+        counted[len(PLACES) - 1, dark.first : dark.end] = 0  # without a picture there is nothing to see
     stage = _stage_ft(rng, len(stations.times_us))
     discharge = np.round(38.0 * (stage - 1.1) ** 1.7)
     return CityScene(
-        stations.times_us, cars, people, air, stage, discharge, before, blocked, dark, cut
+        stations.times_us, seen.vehicles, seen.people, air, stage, discharge, before, blocked, dark, cut
     )  # fmt: skip
 
 
@@ -147,24 +145,21 @@ def _spell(first: int, hours: tuple[float, float]) -> Spell:
     return Spell(begin, end)
 
 
-def _block(
-    rng: np.random.Generator,
-    people: NDArray[np.int64],
-    cars: NDArray[np.int64],
-    air: NDArray[np.float64],
-    spell: Spell,
-) -> None:
-    """Change one place in place: ``people`` and ``cars`` [T], ``air`` [T, channels]."""
+def _block(rng: np.random.Generator, seen: Streets, spell: Spell) -> None:
+    """Let hardly anybody drive on the main road, and more people be there; changes ``seen``."""
     within = slice(spell.first, spell.end)
-    cars[within] = rng.binomial(cars[within], _STILL_PASSING)
+    seen.vehicles[0, within] = rng.binomial(seen.vehicles[0, within], _STILL_PASSING)
     gathered = 1.0 - np.exp(-np.arange(1, spell.end - spell.first + 1) * STEP_S / 3600.0 / _GATHERING_H)  # [n]
-    people[within] += rng.poisson(people[within] * (_MORE_PEOPLE - 1.0) * gathered)
-    left = np.ones(len(cars))  # [T] share of the traffic's exhaust that is in the air
-    for step in range(spell.first, len(left)):
-        goal = 0.0 if step in spell else 1.0
-        left[step] = goal + (left[step - 1] - goal) * np.exp(-STEP_S / 3600.0 / _MIXING_H)
+    seen.people[0, within] += rng.poisson(seen.people[0, within] * (_MORE_PEOPLE - 1.0) * gathered)
+
+
+def _air(stations: simulation.Series, vehicles: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return [P, T, channels] what is measured beside the streets; to a tenth, as the stations say it."""
+    rows = [stations.entities.index(name) for name in _STATIONS]
+    air = stations.values[rows][:, :, [stations.channels.index(name) for name in AIR_CHANNELS]]
     no2 = AIR_CHANNELS.index("no2")
-    air[:, no2] = np.round(air[:, no2] * (_NO2_WITHOUT_TRAFFIC + (1.0 - _NO2_WITHOUT_TRAFFIC) * left), 1)
+    air[..., no2] = np.round(with_exhaust(air[..., no2], vehicles, STEP_S), 1)
+    return air
 
 
 def _stage_ft(rng: np.random.Generator, steps: int) -> NDArray[np.float64]:

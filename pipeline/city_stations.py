@@ -17,6 +17,7 @@ from pipeline.ingest.told_clock import ToldClock
 _AHEAD_RECORDS = 600
 """Never be further ahead of the daemon: the embedded broker keeps 5 MB a partition and forgets what is older."""
 _LOOK_S = 0.005
+_HEARD = f'vedette_ingest_source_events_total{{event="messages",source="{CAMERAS}"}}'
 _PATIENCE_S = 180.0
 
 
@@ -68,12 +69,16 @@ class CityStations(threading.Thread):
         try:
             times_us = self._scene.times_us.tolist()
             for step, time_us in enumerate(times_us):
+                if self._scene.changes(step):
+                    self._await(self._listened, "has not listened to the cameras")
                 self._cameras.play(step)
+                if self._scene.changes(step):
+                    # Else it would take what it hears late for what has just happened, by a clock that went on.
+                    self._await(self._listened, "has not listened to the cameras")
                 if step == self._scene.cut.end:
                     # A matter of seconds, in which this clock would go on by hours.
                     self._await(self._caught_up, "does not fetch what passed while Frigate's link was cut")
                 if step > 0:
-                    # Each push is answered by the process that listens to the cameras: it had its turn by now.
                     self._air.push(step - 1)
                 self._clock.set(time_us)
                 self._await(self._followed, "does not follow the stations")
@@ -94,6 +99,9 @@ class CityStations(threading.Thread):
         now_us, of = self._clock.now_us(), self._topics.of
         behind_us = max(now_us - max(of[s].newest_us, self._scene.start_us) for s in SOURCES)
         return behind_us < (AHEAD_S - STEP_S) * 1e6 and self._topics.records - self._handled() < _AHEAD_RECORDS
+
+    def _listened(self) -> bool:
+        return self._ingest.metric(_HEARD) >= self._cameras.to_hear
 
     def _caught_up(self) -> bool:
         """Return whether all minutes that should be told by now are, as the cameras saw them."""

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from paho.mqtt import client as paho
@@ -34,8 +35,8 @@ class FrigateLink:
         self._cut = False
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="peer-frigate", daemon=True)
-        self.sent = 0
-        """Messages that were given to the network."""
+        self.sent: Counter[str] = Counter()
+        """Messages that were given to the network, by the last part of their topics."""
         self.dropped = 0
         """Messages that there was no link for."""
 
@@ -70,13 +71,14 @@ class FrigateLink:
             return
         outcome = client.publish(f"{self._prefix}/{topic}", payload, qos=0, retain=retain)
         if outcome.rc == paho.MQTT_ERR_SUCCESS:
-            self.sent += 1
+            self.sent[topic.rpartition("/")[2]] += 1
         else:
             self.dropped += 1
 
     def cut(self) -> None:
         """Break the link, without a word to the broker, which then says that Frigate is offline; until ``mend``."""
         self._cut = True
+        self.sent["available"] += self.up  # our will: the broker sends it
         client = self._client
         sock = None if client is None else client.socket()
         if sock is not None:

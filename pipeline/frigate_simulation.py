@@ -178,6 +178,11 @@ class SimulatedFrigate:
             for camera in self.cameras:
                 self.link.send(f"{camera}/status/detect", "offline" if camera in self.dark else "online")
 
+    @property
+    def to_hear(self) -> int:
+        """How many messages there were for whoever listens as ``connectors.frigate`` does, reviews left out."""
+        return sum(n for last, n in self.link.sent.items() if last not in ("active", "reviews"))
+
     def say(self, topic: str, payload: bytes) -> None:
         """Send anything."""
         self.link.send(topic, payload)

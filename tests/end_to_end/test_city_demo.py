@@ -20,7 +20,7 @@ from pipeline.exit_codes import UNAVAILABLE, USAGE
 from pipeline.incident import AlertMessage, decode
 from tests.mosquitto_server import mosquitto
 
-_DAYS, _SEED = 11, 2
+_DAYS, _SEED = 11, 4
 
 
 @dataclass(frozen=True)
