@@ -181,8 +181,10 @@ def lived(monitor: Monitor) -> None:
 
 def seen(prometheus: PrometheusServer) -> bool:
     """Return whether the open incident was scraped, and counters that it brought have two samples."""
-    opened = f'count_over_time(vedette_alerts_total{{stream="{STREAM}", phase="opened", tier="alert"}}[1m]) > 1'
-    return bool(prometheus.series(opened)) and bool(prometheus.series("vedette_incident == 2"))
+    opened = f'vedette_alerts_total{{stream="{STREAM}", phase="opened", tier="alert"}}'
+    counters = [opened, "vedette_receiver_delivered_total", "vedette_receiver_delay_seconds_count"]
+    twice = [f"count_over_time({counter}[1m]) > 1" for counter in counters]
+    return all(prometheus.series(expr) for expr in ["vedette_incident == 2", *twice])
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.name)

@@ -15,6 +15,7 @@ import pytest
 from connectors.kafka_embedded import EmbeddedBroker
 from connectors.timestamps import to_text
 from deploy.grafana.ingest import PEERS_FAIL, SENT_BACK
+from pipeline.ingest.metrics import IngestMetrics
 from tests.connectors.pushing_peer import TOKEN
 from tests.deploy.board_queries import FOLDER, INGEST, BoardQuery, load, panels, queries
 from tests.deploy.prometheus_server import PrometheusServer, free_port
@@ -137,6 +138,12 @@ def test_every_query_has_an_answer(prometheus: PrometheusServer, query: BoardQue
         expr = asked.filled(VALUES)
         found = prometheus.values_of(expr, asked.label) if asked.label else prometheus.series(expr)
         assert found or query.name in MAY_BE_EMPTY, f"nothing for {expr}"
+
+
+def test_every_metric_is_on_the_dashboard() -> None:
+    """Protects from a metric that nobody looks at: whoever adds one says where it is seen."""
+    asked = set().union(*(query.metrics() for query in QUERIES))
+    assert {each["name"] for each in IngestMetrics().describe()} <= {name.removesuffix("_bucket") for name in asked}
 
 
 def test_the_list_of_empty_answers_names_queries() -> None:
