@@ -9,14 +9,12 @@ cursors in the transaction that keeps the messages, so a cursor never stands for
 
 from __future__ import annotations
 
-import heapq
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -171,32 +169,34 @@ class Spool:
         lanes = self.lanes
         return sum(lanes[topic].bytes for topic in topics if topic in lanes) + size <= _REFUSED_SHARE * self.max_bytes
 
-    def oldest(self, most_bytes: int, topics: Iterable[str] | None = None) -> list[Part]:
-        """Return the parts that wait longest, in order, up to so many bytes, at least one; [] when none waits.
+    def oldest(self, most_bytes: int, topics: Collection[str] | None = None) -> list[Part]:
+        """Return the parts that wait longest, of each lane in order; at least one, and [] when none waits.
+
+        Each lane has its share of ``most_bytes``, so that a long one does not hold up the others; those of the last
+        topics may go without when parts are larger than that.
 
         Args:
             most_bytes: together.
-            topics: the lanes to look at; None: all.
+            topics: the lanes to look at; None: all. The others are not read, however long they are.
         """
+        topics = list(self.lanes) if topics is None else topics
         found: list[Part] = []
-        size = 0
-        with self._translated(), closing(self._oldest(self.lanes if topics is None else topics)) as rows:
-            for number, topic, source, readings, length, body in rows:
-                size += length
-                if found and size > most_bytes:
-                    break
-                found.append(Part(source, topic, _decode(body), readings, number, length))
+        for topic in topics:
+            if found and sum(part.bytes for part in found) >= most_bytes:
+                break
+            found += self._oldest(topic, most_bytes // len(topics))
         return found
 
-    def _oldest(self, topics: Iterable[str]) -> Generator[Any, None, None]:
-        """Yield the rows of some lanes in order; those of the other lanes are not read, however many there are."""
-        select = "SELECT id, topic, source, readings, bytes, body FROM part WHERE topic = ? ORDER BY id"
-        lanes = [self._db.execute(select, (topic,)) for topic in topics]
-        try:
-            yield from heapq.merge(*lanes, key=itemgetter(0))
-        finally:
-            for lane in lanes:
-                lane.close()
+    def _oldest(self, topic: str, most_bytes: int) -> list[Part]:
+        found: list[Part] = []
+        select = "SELECT id, source, readings, bytes, body FROM part WHERE topic = ? ORDER BY id"
+        with self._translated(), closing(self._db.execute(select, (topic,))) as rows:
+            for number, source, readings, size, body in rows:
+                most_bytes -= size
+                if found and most_bytes < 0:
+                    break
+                found.append(Part(source, topic, _decode(body), readings, number, size))
+        return found
 
     def remove(self, parts: Sequence[Part]) -> None:
         """Forget parts that came from here and are delivered."""

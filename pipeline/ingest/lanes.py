@@ -6,8 +6,9 @@ What one topic refuses holds up nothing that goes elsewhere. Only when Kafka tak
 from __future__ import annotations
 
 import math
+import random
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -188,7 +189,8 @@ class Lanes:
             return
         try:
             self._forget()
-            self._bring(topic for topic in self._spool.lanes if topic not in self._refusals)
+            well = [topic for topic in self._spool.lanes if topic not in self._refusals]
+            self._bring(random.sample(well, len(well)))  # whoever goes without this time will not be always the same
             refused = {topic: self._refusals[topic] for topic in self._spool.lanes if topic in self._refusals}
             due = [topic for topic, refusal in refused.items() if refusal.backoff.due]
             if due and self._kafka.due:
@@ -220,7 +222,7 @@ class Lanes:
         """Leave Kafka. What is under way fails by that."""
         self._delivery.close()
 
-    def _bring(self, topics: Iterable[str], *, trial: bool = False) -> None:
+    def _bring(self, topics: Sequence[str], *, trial: bool = False) -> None:
         parts = self._spool.oldest(_TRIAL_BYTES if trial else _BATCH_BYTES, topics)
         if parts:
             missed = self.carry(parts, trial=trial)

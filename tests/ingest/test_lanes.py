@@ -235,6 +235,30 @@ def test_a_try_that_hangs_costs_the_others_little(tmp_path: Path) -> None:
         assert found(kafka.messages, "city", "air") == list(range(5, number + 1))
 
 
+def test_a_long_lane_holds_up_no_short_one(tmp_path: Path) -> None:
+    """Protects what waits beside megabytes for a topic about which Kafka says nothing: each batch has some of each."""
+
+    class Silent(ListDelivery):
+        def deliver(self, messages: Sequence[Message]) -> dict[str, ConnectorError]:
+            topics = {message.topic for message in messages}
+            if topics == {"water"}:  # nobody can tell whose fault it is
+                raise SinkUnavailable("not acknowledged")
+            self.refusing = frozenset(("water",))
+            return super().deliver(messages)
+
+    kafka = Silent()
+    kafka.up = False
+    with life(tmp_path, kafka, max_spool=1 << 24) as one:
+        for number in range(7):
+            large = Message("water", "river", b"%d" % number + b" " * 1_000_000)
+            one.delivering.offer(Parcel("river", [large], str(number), 1)).result(5.0)
+        one.offer("city", 1).result(5.0)
+        kafka.up = True
+        until(lambda: found(kafka.messages, "city", "air") == [1], 5.0)
+        until(lambda: one.spool.lanes.keys() == {"water"}, 5.0)
+        until(lambda: one.metric("topic_refused", "water") == 1.0, 5.0)
+
+
 # ---- whatever happens ----
 
 COUNT = 800
