@@ -89,6 +89,16 @@ class _Version(argparse.Action):
         parser.exit(OK)
 
 
+class _Kinds(_Version):
+    """Lists the kinds of source only when it is asked to."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from pipeline.ingest.kinds_listed import kinds_in_words
+
+        sys.stdout.write(kinds_in_words())
+        parser.exit(OK)
+
+
 Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
 
 
@@ -114,6 +124,8 @@ def _add_ingest(commands: Commands) -> None:
     command = _command(commands, "ingest", _ingest, "bring readings from outside onto Kafka until told to stop")
     command.add_argument("--config", required=True, metavar="FILE", help="the YAML file that says everything")
     command.add_argument("--clock", metavar="FILE", help="of a replay: what it says is the time, not the wall clock")
+    command.add_argument("--kinds", action=_Kinds, help="list the kinds of source, and exit")
+    command.epilog = "Kinds of source: vedette ingest --kinds. Their options: vedette config-schema."
 
 
 def _add_check(commands: Commands) -> None:

@@ -165,7 +165,7 @@ def test_a_restart_goes_on_within_a_file(tmp_path: Path) -> None:
             trial.kafka.up = len(trial.kafka.messages) < 15_000
             delivered(messages)  # type: ignore[arg-type]
 
-        trial.kafka.deliver = deliver_twice  # type: ignore[method-assign]
+        trial.kafka.deliver = deliver_twice  # type: ignore[assignment, method-assign]
         trial.run(source(path, tmp_path))
         trial.until(lambda: not trial.kafka.up)
         first = {reading.entity for reading in trial.readings()}
