@@ -44,7 +44,12 @@ class LocalKafka:
     """
 
     def __init__(
-        self, home: str | Path | None = None, *, folder: str | Path | None = None, port: int | None = None
+        self,
+        home: str | Path | None = None,
+        *,
+        folder: str | Path | None = None,
+        port: int | None = None,
+        properties: str = "",
     ) -> None:
         """Prepare a broker.
 
@@ -52,6 +57,7 @@ class LocalKafka:
             home: the Kafka that is started; None: the one at ``KAFKA_HOME``.
             folder: an empty folder for its data and log, which stay; None: one of its own, which goes with it.
             port: where it listens on loopback; None: where it is free.
+            properties: lines of ``server.properties`` beside ours.
 
         Raises:
             Misconfigured: if there is no Kafka.
@@ -66,7 +72,8 @@ class LocalKafka:
         self._properties = self.folder / "server.properties"
         self.data = self.folder / "logs"
         self.log = self.folder / "broker.log"
-        self._properties.write_text(_PROPERTIES.format(port=self._port, controller=controller, logs=self.data))
+        ours = _PROPERTIES.format(port=self._port, controller=controller, logs=self.data)
+        self._properties.write_text(f"{ours}{properties}\n")
         self._process: subprocess.Popen[bytes] | None = None
         self._formatted = False
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any
 
 import kafka.errors as kafka_errors
@@ -28,6 +29,8 @@ _SILENCE = (
 """What tells nothing of whose fault it is."""
 _OF_TOPIC = (kafka_errors.TopicAuthorizationFailedError, kafka_errors.InvalidTopicError)
 """Of all that waiting cannot cure, what a topic can be blamed for."""
+
+_LOOKS = 5
 
 
 class SteadyProducer:
@@ -58,7 +61,7 @@ class SteadyProducer:
         found: dict[str, ConnectorError] = {}
         for topic in topics:
             try:
-                self._producer.partitions_for(topic)
+                _of(topic, partial(self._producer.partitions_for, topic))
             except _SILENCE:
                 self._require_answer()
                 found[topic] = missing(topic)
@@ -106,7 +109,8 @@ class SteadyProducer:
     def _send(self, message: Message) -> Any:
         """Return the future of a message."""
         key = message.key.encode("utf-8", "backslashreplace") or None
-        return self._producer.send(message.topic, message.value, key, headers=list(message.headers))
+        send = partial(self._producer.send, message.topic, message.value, key, headers=list(message.headers))
+        return _of(message.topic, send)
 
     def _flush(self, deadline: float) -> None:
         """Have all sent now. Only the futures tell what became of it: a flush forgets batches that were split."""
@@ -125,6 +129,27 @@ class SteadyProducer:
                 self._producer.close(timeout=0.5)
         except ConnectorError as error:
             log.info("closing the producer failed", error=str(error))
+
+
+def _of(topic: str, ask: Callable[[], Any]) -> Any:
+    """Return what ``ask`` returns, which needs to know of a topic.
+
+    A look at several topics that fails for one of them fails for whoever waits for it: what is said of another topic
+    than this one is no answer.
+    """
+    for _ in range(_LOOKS):
+        try:
+            return ask()
+        except _OF_TOPIC as error:
+            if topic in _named(error):
+                raise
+    return ask()
+
+
+def _named(error: KafkaError) -> Collection[str]:
+    """Return the topics that an error is about."""
+    about = error.args[0] if error.args else ""
+    return about if isinstance(about, (set, frozenset)) else {about}
 
 
 def _is_admins(name: str) -> bool:

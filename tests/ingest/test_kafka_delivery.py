@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kafka.admin import KafkaAdminClient
+from kafka.admin import ACL, ACLOperation, ACLPermissionType, KafkaAdminClient, ResourcePattern, ResourceType
 
 from connectors.errors import ConnectorError, Misconfigured, SinkUnavailable
 from connectors.kafka_delivery import KafkaDelivery
@@ -182,6 +183,57 @@ def test_a_topic_that_is_deleted_is_noticed(real_kafka: LocalKafka, settings: di
     until(lambda: delivery.deliver(both) == {}, 10.0)
     delivery.close()
     assert set(values(read_all(real_kafka.bootstrap_servers, gone, {}))) == {0}
+
+
+AUTHORIZER = """
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+allow.everyone.if.no.acl.found=true
+"""
+
+
+@pytest.mark.kafka
+def test_a_topic_that_may_not_be_written_is_told_of_it_alone() -> None:
+    """Protects what may be written from rights that are missing for the rest, whether or not it can be seen."""
+    with local_kafka(AUTHORIZER) as kafka:
+        ensure_topics(kafka.bootstrap_servers, {"well": 1, "read_only": 1, "hidden": 1})
+        forbid(kafka, {"read_only": ACLOperation.WRITE, "hidden": ACLOperation.ALL})
+        for settings in (SWIFT, STEADY):
+            delivery = KafkaDelivery(kafka.bootstrap_servers, settings=settings)
+            messages = [Message(topic, "a", b"1") for topic in ("hidden", "well", "read_only")]
+            until(lambda delivery=delivery, messages=messages: len(delivery.deliver(messages)) == 2, 10.0)  # type: ignore[misc]
+            for _ in range(3):
+                refused = delivery.deliver(messages)
+                assert {topic: type(error) for topic, error in refused.items()} == {
+                    "hidden": Misconfigured, "read_only": Misconfigured,
+                }  # fmt: skip
+                assert "topic read_only may not be written: give its user the right" in str(refused["read_only"])
+            delivery.close()
+
+
+@contextmanager
+def local_kafka(properties: str) -> Iterator[LocalKafka]:
+    """Run a broker of its own, or skip."""
+    try:
+        kafka = LocalKafka(properties=properties)
+    except Misconfigured as error:
+        pytest.skip(str(error))
+    with kafka:
+        yield kafka
+
+
+def forbid(kafka: LocalKafka, operations: dict[str, ACLOperation]) -> None:
+    """Deny everybody an operation on each of some topics; what is left of it is allowed."""
+    admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
+    try:
+        acls = []
+        for topic, operation in operations.items():
+            pattern = ResourcePattern(ResourceType.TOPIC, topic)
+            acls.append(ACL("User:ANONYMOUS", "*", operation, ACLPermissionType.DENY, pattern))
+            if operation is not ACLOperation.ALL:
+                acls.append(ACL("User:ANONYMOUS", "*", ACLOperation.DESCRIBE, ACLPermissionType.ALLOW, pattern))
+        admin.create_acls(acls)
+    finally:
+        admin.close()
 
 
 def limited(kafka: LocalKafka, topic: str, most_bytes: int) -> None:
