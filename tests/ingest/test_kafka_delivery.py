@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, KafkaAdminClient, ResourcePattern, ResourceType
+from kafka.errors import InvalidTopicError, TopicAuthorizationFailedError
 
 from connectors.errors import ConnectorError, Misconfigured, SinkUnavailable
 from connectors.kafka_delivery import KafkaDelivery
@@ -19,7 +20,7 @@ from connectors.kafka_embedded import EmbeddedBroker
 from connectors.kafka_halving import CUT, pieces
 from connectors.kafka_local import LocalKafka
 from connectors.kafka_outcome import Blame, Failure, Outcome, blamed
-from connectors.kafka_steady import SteadyProducer
+from connectors.kafka_steady import SteadyProducer, _of
 from connectors.kafka_swift import SwiftProducer
 from connectors.kafka_topics import ensure_topics
 from connectors.spool import Message
@@ -183,6 +184,19 @@ def test_a_topic_that_is_deleted_is_noticed(real_kafka: LocalKafka, settings: di
     until(lambda: delivery.deliver(both) == {}, 10.0)
     delivery.close()
     assert set(values(read_all(real_kafka.bootstrap_servers, gone, {}))) == {0}
+
+
+def test_what_is_said_of_another_topic_is_no_answer() -> None:
+    """Protects a topic that can be written from the rights that another one lacks: kafka-python asks for both at once,
+    and fails both."""
+    said = [TopicAuthorizationFailedError({"hidden"}), InvalidTopicError("odd"), TopicAuthorizationFailedError("air")]
+
+    def ask() -> None:
+        raise said.pop(0)
+
+    with pytest.raises(TopicAuthorizationFailedError, match="air"):
+        _of("air", ask)
+    assert said == []
 
 
 AUTHORIZER = """
