@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from connectors.base import RecordBlock
 from connectors.decoding import ReadingDecoder
-from connectors.errors import SpoolFull
+from connectors.errors import ConnectorError, SpoolFull
 from connectors.reading import Quality, Reading, Reason, Rejected
 from connectors.source import Outlet, Stopping
 from connectors.timestamps import LATEST_US
@@ -247,7 +247,12 @@ def test_a_source_leaves_though_kafka_hangs(tmp_path: Path) -> None:
     """Protects the stop: who waits for readings to be durable is told to leave, and what was offered is kept."""
     with Trial(tmp_path) as trial:
         hanging = threading.Event()
-        trial.kafka.deliver = lambda messages: {} if hanging.wait(20.0) else {}  # type: ignore[method-assign]
+
+        def hang(messages: object) -> dict[str, ConnectorError]:
+            hanging.wait(20.0)
+            return {}
+
+        trial.kafka.deliver = hang  # type: ignore[method-assign]
         trial.run(Once([reading()], []))
         trial.until(lambda: trial.delivering._queued_bytes == 0)
         assert trial.stop(10.0) < 5.0

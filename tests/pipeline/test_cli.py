@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import cli, preflight
+from pipeline import cli, cli_arguments, preflight
 from pipeline.config import Config, loads
 from pipeline.exit_codes import CONFIG, OK, UNAVAILABLE, USAGE
 
@@ -54,21 +54,22 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_the_backtest_contract() -> None:
     """Protects the scripts of others: the flags of the contract, their defaults and their text as given."""
-    args = cli.parser().parse_args(BACKTEST)
+    args = cli_arguments.parser().parse_args(BACKTEST)
     assert (args.data, args.time, args.entity, args.channels) == ("d.csv", "t", None, "a,b")
     assert (args.step, args.train_fraction, args.train_until, args.retrain_every) == ("10m", 0.15, None, None)
     assert (args.budget, args.config, args.seed, args.out, args.report) == (None, None, 0, "s.csv", None)
     more = ["--entity", "e", "--train-until", "2026-03-01T00:00:00Z", "--retrain-every", "7d", "--budget", "1 per 30d"]
-    args = cli.parser().parse_args([*BACKTEST, *more, "--config", "c", "--seed", "3", "--report", "r.html"])
+    args = cli_arguments.parser().parse_args([*BACKTEST, *more, "--config", "c", "--seed", "3", "--report", "r.html"])
     assert (args.entity, args.train_until, args.retrain_every) == ("e", "2026-03-01T00:00:00Z", "7d")
     assert (args.budget, args.config, args.seed, args.report) == ("1 per 30d", "c", 3, "r.html")
 
 
 def test_the_bench_contract() -> None:
     """Protects `vedette bench NAME --json` and its knobs."""
-    args = cli.parser().parse_args(["bench", "step", "--json", "--entities", "9", "--hidden", "64", "--window", "16"])
+    words = ["bench", "step", "--json", "--entities", "9", "--hidden", "64", "--window", "16"]
+    args = cli_arguments.parser().parse_args(words)
     assert (args.name, args.json, args.entities, args.hidden, args.window) == ("step", True, 9, 64, 16)
-    assert cli.parser().parse_args(["bench", "restore"]).entities is None
+    assert cli_arguments.parser().parse_args(["bench", "restore"]).entities is None
 
 
 @pytest.mark.parametrize(
@@ -179,6 +180,6 @@ def test_leaving_early_is_no_defect(monkeypatch: pytest.MonkeyPatch, error: type
         raise error
 
     closed: list[bool] = []
-    monkeypatch.setattr(cli, "_schema", leave)
+    monkeypatch.setitem(cli._COMMANDS, "config-schema", leave)
     monkeypatch.setattr(sys, "stderr", type("Quiet", (), {"close": lambda self: closed.append(True)})())
     assert cli.main(["config-schema"]) == (130 if error is KeyboardInterrupt else OK)

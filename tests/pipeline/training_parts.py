@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from models.registry import Registry
-from pipeline.cli import parser
+from pipeline.cli_arguments import parser
 from pipeline.config import Config, load
 from pipeline.history import FrameArrays, HistoryPart, HistoryStore
 from pipeline.job_record import JobFolder, JobRecord, job_folders
