@@ -104,9 +104,10 @@ class FrigateSource:
                 if asking is not None:
                     self._ask(outlet, watch, asking)
                 due = watch.due()
-                if due is not None:
+                if due is None:
+                    outlet.wait(self._look_s)
+                else:  # there may be more: after an absence many minutes are due
                     outlet.deliver(due.readings, cursor=due.cursor)
-                outlet.wait(self._look_s)
         finally:
             parts.leave.set()
             until_s = time.monotonic() + _LEAVE_S

@@ -54,6 +54,20 @@ def test_a_quiet_street_is_counted_as_it_was(tmp_path: Path) -> None:
         assert "B-XY" not in everything
 
 
+def test_minutes_that_are_over_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    """Protects the way back after an absence: the source looks again at once while there is more to tell."""
+    with FrigateWorld(tmp_path, http=False) as world, Trial(tmp_path) as trial:
+        trial.run(world.source(look_s=5.0))
+        world.await_listening()
+        world.frigate.begin("dock", "person", world.clock.now)
+        world.heard()
+        first = world.clock.minute
+        world.clock.now += 4.5 * 3600.0
+        last = world.clock.minute - 1
+        minutes = {("dock", "person", end_of(minute)) for minute in range(first + 1, last)}
+        trial.until(lambda: minutes <= set(final(trial)))
+
+
 def test_what_is_lost_on_the_way_is_found_in_the_database(tmp_path: Path) -> None:
     """Protects the counts from floods, lost beginnings and ends, cut links, a dead broker, and a second life."""
     with FrigateWorld(tmp_path, cameras=STREET, labels=("person", "car")) as world:
