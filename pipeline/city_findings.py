@@ -24,6 +24,8 @@ from pipeline.report import SummaryRow
 LEADING = 3
 """So many channels, those with the largest shares, are what an alert is about at first sight."""
 _MINUTE_US = 60_000_000
+_SILENT_STEPS = 64
+"""At first, in which the detector only learns; whatever it raises later counts, also before its network is trained."""
 _BUDGET_S = 30 * 86_400.0
 _HONEST = frozenset({Kind.SILENCE, Kind.DATA_QUALITY})
 """What may be said of a camera that has no picture."""
@@ -188,7 +190,7 @@ def _rows(scene: CityScene, reckoning: Reckoning, daemon: Daemon, topics: CityTo
     for stream in daemon.streams:
         part = reckoning.of_stream(stream.name)
         entities = len(PLACES) if stream.name == STREAM else 1
-        observed_s = (len(scene.times_us) - scene.training_steps) * 86_400.0 / DAY_STEPS
+        observed_s = (len(scene.times_us) - _SILENT_STEPS) * 86_400.0 / DAY_STEPS
         use = budget_use(len(part.false_alerts), 1.0, _BUDGET_S, entities, observed_s)
         rows.append(
             SummaryRow(

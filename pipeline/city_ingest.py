@@ -23,7 +23,7 @@ TOPICS = (STREAM, RIVER)
 """Of the streams; cameras and air share one, so that what is at one place is one entity."""
 WANTED = ("no2", "pm25")
 """What of the air belongs to a street's life; the stations push the weather too."""
-AHEAD_S = 4 * 3600.0
+AHEAD_S = 6 * 3600.0
 """What the stations may be ahead of a source: the stream's steps wait so long for the others."""
 _START_S = 120.0
 _LOOK_S = 0.05
@@ -78,7 +78,8 @@ def config_text(places: Places) -> str:
         },
         {
             "name": RIVER, "kind": "usgs", "topic": RIVER, "url": places.river_url, "key": "demo", "sites": [GAUGE],
-            "every": "500ms", "history": "1h",
+            # A key is good for 1000 requests an hour and 200 at once: the days pass before these are used up.
+            "every": "1s", "history": "1h",
         },
     ]  # fmt: skip
     document = {
