@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from connectors import alert_store_engine
 from connectors.alert_store import AlertStore
@@ -94,6 +94,28 @@ def test_the_newest_context_counts(store: AlertStore) -> None:
     """Protects look-alikes from being compared with how an incident began."""
     store.keep([row(), row(sequence=1, context=(3.0, 4.0)), row(sequence=2, context=())])
     assert store.incidents()[0].context == (3.0, 4.0)
+
+
+def test_a_batch_costs_the_same_few_statements_whatever_its_size(tmp_path: Path) -> None:
+    """Protects the loop, which gives up Python's lock for every step that a thread makes in SQLite."""
+    store = AlertStore(f"sqlite:///{tmp_path}/alerts.db")
+    store.keep([row(99)])
+    said: list[str] = []
+    event.listen(store._database._engine, "connect", lambda raw, _: raw.set_trace_callback(said.append))
+    store.keep([row(n % 10, sequence=n // 10, body=str(n)) for n in range(50)])
+    assert [words.split()[0] for words in said] == ["BEGIN", "INSERT", "INSERT", "SELECT", "COMMIT"]
+    assert [(kept.sequence, kept.reason) for kept in store.incidents()][-10:] == [(4, "reason 4")] * 10
+    assert [message.body for message in store.messages(number(7))] == ["7", "17", "27", "37", "47"]
+
+
+def test_a_batch_beyond_what_one_statement_takes_is_kept(tmp_path: Path) -> None:
+    """Protects whoever keeps many rows from SQLite's bound on parameters, which builds may raise."""
+    store = AlertStore(f"sqlite:///{tmp_path}/alerts.db")
+    store.migrate()
+    bound = sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER
+    event.listen(store._database._engine, "connect", lambda raw, _: raw.setlimit(bound, 32_766))
+    store.keep([row(n) for n in range(1_500)])
+    assert store.count() == 1_500
 
 
 def test_any_text_is_stored(store: AlertStore) -> None:
