@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from connectors import outbox_batches
 from connectors.errors import OutboxUnavailable
 from connectors.outbox_file import hold_outbox, open_outbox
 from connectors.outbox_room import make_room
@@ -74,7 +75,7 @@ class Outbox:
         if not entries:
             return set()
         with self._writing(timeout_s) as db:
-            got = {entry.queue for entry in entries if self._add(db, entry, now_us)}
+            got = outbox_batches.add(db, entries, now_us)
             dropped = {queue: make_room(db, queue, self._max_waiting) for queue in got if self._max_waiting}
         for queue, messages in dropped.items():
             self._dropped[queue] = self._dropped.get(queue, 0) + messages
@@ -117,14 +118,7 @@ class Outbox:
         What has been tried often comes after what has not, so that a message that fails for itself holds up no other.
         """
         with self._reading() as db:
-            rows = db.execute(
-                "SELECT id, incident, sequence, ends, body, added_us, tries FROM message m"
-                " WHERE queue = ? AND due_us <= ? AND NOT EXISTS (SELECT 1 FROM message o"
-                "  WHERE o.queue = m.queue AND o.incident = m.incident AND o.id < m.id)"
-                " ORDER BY tries, id LIMIT ?",
-                (queue, now_us, most),
-            )
-            return [Waiting(row[0], row[1], row[2], bool(row[3]), row[4], row[5], row[6]) for row in rows]
+            return outbox_batches.due(db, queue, now_us, most)
 
     def next_due_us(self, queue: str) -> int | None:
         """Return when the next message of the queue may be sent; None where nothing waits."""
@@ -138,17 +132,8 @@ class Outbox:
 
     def told(self, queue: str, incidents: Sequence[str]) -> dict[str, Told]:
         """Return what the receiver knows of these incidents; those that it was never told of are left out."""
-        found = {}
         with self._reading() as db:
-            for incident in incidents:
-                row = db.execute(
-                    "SELECT incident, told, told_open, told_since_us FROM incident"
-                    " WHERE queue = ? AND incident = ? AND told IS NOT NULL",
-                    (queue, incident),
-                ).fetchone()
-                if row is not None:
-                    found[incident] = Told(row[0], row[1], bool(row[2]), row[3])
-        return found
+            return outbox_batches.told(db, queue, incidents)
 
     def held_open(self, queue: str, after: str, most: int) -> list[Told]:
         """Return what is open as far as the receiver was told, by incident; those that come after ``after``."""
@@ -163,18 +148,13 @@ class Outbox:
     def delivered(self, messages: Sequence[Waiting]) -> None:
         """Forget messages that the receiver has taken."""
         with self._writing() as db:
-            db.executemany("DELETE FROM message WHERE id = ?", [(message.id,) for message in messages])
+            outbox_batches.forget(db, messages)
 
     def told_of(self, queue: str, messages: Sequence[Waiting], now_us: int) -> None:
-        """Forget messages that the receiver has taken, and note what it knows now."""
+        """Forget messages that the receiver has taken, and note what it knows now; of each incident the last counts."""
         with self._writing() as db:
-            db.executemany("DELETE FROM message WHERE id = ?", [(message.id,) for message in messages])
-            db.executemany(
-                "UPDATE incident SET told = ?1, changed_us = ?3, told_open = ?2,"
-                " told_since_us = CASE WHEN NOT ?2 THEN 0 WHEN told_open THEN told_since_us ELSE ?3 END"
-                " WHERE queue = ?4 AND incident = ?5",
-                [(m.body, not m.ends, now_us, queue, m.incident) for m in messages],
-            )
+            outbox_batches.forget(db, messages)
+            outbox_batches.note_told(db, queue, messages, now_us)
 
     def put_off(self, message: Waiting, due_us: int, failed: bool = True) -> None:
         """Let a message wait until then, and with it all later ones of its incident."""
@@ -208,10 +188,13 @@ class Outbox:
     def depth(self, queue: str) -> Depth:
         """Return how much waits in the queue, and since when."""
         with self._reading() as db:
-            waiting, oldest = db.execute("SELECT count(*), min(id) FROM message WHERE queue = ?", (queue,)).fetchone()
-            since = db.execute("SELECT added_us FROM message WHERE id = ?", (oldest,)).fetchone()
-            refused = db.execute("SELECT count(*) FROM refused WHERE queue = ?", (queue,)).fetchone()[0]
-        return Depth(waiting, since[0] if since else None, refused)
+            found = db.execute(
+                "SELECT (SELECT count(*) FROM message WHERE queue = ?1),"
+                " (SELECT added_us FROM message WHERE queue = ?1 ORDER BY id LIMIT 1),"
+                " (SELECT count(*) FROM refused WHERE queue = ?1)",
+                (queue,),
+            ).fetchone()
+        return Depth(*found)
 
     def refusals(self, queue: str, most: int = 100) -> list[Refusal]:
         """Return what the receiver did not take, newest first."""
@@ -259,24 +242,6 @@ class Outbox:
 
     # ---- inner ----
 
-    def _add(self, db: sqlite3.Connection, entry: Entry, now_us: int) -> bool:
-        known = db.execute(
-            "SELECT sequence, ended FROM incident WHERE queue = ? AND incident = ?", (entry.queue, entry.incident)
-        ).fetchone()
-        if known is not None and not _is_news(entry, known[0], bool(known[1])):
-            return False
-        db.execute(
-            "INSERT INTO incident (queue, incident, sequence, ended, changed_us) VALUES (?, ?, ?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET sequence = max(sequence, excluded.sequence),"
-            " ended = max(ended, excluded.ended), held = 1, changed_us = excluded.changed_us",
-            (entry.queue, entry.incident, entry.sequence, entry.ends, now_us),
-        )
-        db.execute(
-            "INSERT INTO message (queue, incident, sequence, ends, body, added_us) VALUES (?, ?, ?, ?, ?, ?)",
-            (entry.queue, entry.incident, entry.sequence, entry.ends, entry.body, now_us),
-        )
-        return True
-
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         with self._turn, self._translated():
@@ -305,10 +270,3 @@ class Outbox:
             yield
         except sqlite3.Error as error:
             raise OutboxUnavailable(f"the outbox {self._path}: {error}") from error
-
-
-def _is_news(entry: Entry, sequence: int, ended: bool) -> bool:
-    """Return whether a queue that knows an incident up to ``sequence`` has not had this."""
-    if entry.ends:
-        return not ended or entry.sequence > sequence
-    return not ended and entry.sequence > sequence

@@ -92,6 +92,58 @@ def test_a_replay_says_nothing_twice(
     outbox.close()
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 4), st.booleans()), max_size=30))
+def test_a_batch_says_what_its_messages_say_one_by_one(
+    tmp_path_factory: pytest.TempPathFactory, said: list[tuple[str, int, bool]]
+) -> None:
+    """Protects several messages of one incident in one batch from being judged by what was known before it."""
+    outbox = Outbox(tmp_path_factory.mktemp("outbox") / "outbox.db")
+    outbox.add([entry(*each, queue="at once") for each in said], 1)
+    for each in said:
+        outbox.add([entry(*each, queue="one by one")], 1)
+    states = outbox._db.execute("SELECT queue, incident, sequence, ended, held, changed_us FROM incident").fetchall()
+    assert {s[1:] for s in states if s[0] == "at once"} == {s[1:] for s in states if s[0] == "one by one"}
+    assert drain(outbox, "at once") == drain(outbox, "one by one")
+    outbox.close()
+
+
+def test_any_text_and_any_bytes_come_out_as_they_went_in(outbox: Outbox) -> None:
+    """Protects messages from the way by which whole batches of them come out of the file."""
+    names = ["a\x00b", "'\"\\", "ünï🚰", "", "\x1f"]
+    said = [Entry("q\x00", name, 2**63 - 1, False, bytes(range(256)) * 9 + name.encode()) for name in names]
+    outbox.add(said, 2**62)
+    messages = outbox.due("q\x00", 2**62, 10)
+    assert [(m.incident, m.sequence, m.ends, m.body, m.added_us, m.tries) for m in messages] == [
+        (each.incident, each.sequence, False, each.body, 2**62, 0) for each in said
+    ]
+    assert outbox.add(said, 3) == set()
+    outbox.told_of("q\x00", messages, 2**61 + 1)
+    assert outbox.told("q\x00", names) == {e.incident: (e.incident, e.body, True, 2**61 + 1) for e in said}
+
+
+def test_a_batch_costs_the_same_few_steps_whatever_its_size(outbox: Outbox) -> None:
+    """Protects the loop, which gives up Python's lock for every step that a thread makes in SQLite."""
+    said: list[str] = []
+    outbox._db.set_trace_callback(said.append)
+
+    def done() -> list[str]:
+        words = [each.split()[0] for each in said]
+        said.clear()
+        return words
+
+    outbox.add([entry(f"i{n % 30}", n) for n in range(50)], 1)
+    assert done() == ["BEGIN", "SELECT", "INSERT", "INSERT", "COMMIT"]
+    messages = outbox.due("q", 1, 100)
+    assert len(messages) == len(outbox.told("q", [m.incident for m in messages])) + 30 == 30
+    assert done() == ["SELECT", "SELECT"]
+    outbox.told_of("q", messages, 2)
+    assert done() == ["BEGIN", "DELETE", "UPDATE", "COMMIT"]
+    outbox.delivered(outbox.due("q", 1, 100))
+    assert done() == ["SELECT", "BEGIN", "DELETE", "COMMIT"]
+    assert (outbox.depth("q").waiting, len(outbox.held_open("q", "", 100))) == (0, 30)
+
+
 def test_an_end_gets_through_whatever_its_number(outbox: Outbox) -> None:
     """Protects from an alert that fires for ever: after lost checkpoints the numbers begin anew."""
     outbox.add([entry("a", 7)], 1)
