@@ -23,6 +23,7 @@ TAIL_MEMORY = 1e5
 LEAST = 40.0  # statistics before the first opinion
 SLOW_LEARNING = 0.05  # while an incident is open or the score is beyond the boundary
 SQUARE_FLOOR = 0.01  # of the statistic; measured on GECCO, CalIt2 and SKAB
+SCALELESS = 8  # first errors of a channel, whose spread is not worth dividing by
 _MEDIAN = 0.6745  # of |e| over the standard deviation, for a normal law
 
 
@@ -34,14 +35,17 @@ def scaled_error(value: float, expected: float, spread: float) -> float:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _step(n: int, values: Any, learn: Any, expected: Any, spread: Any, boundary: float, open_incident: Any, tails: Any,
-          out: Any, errors: Any) -> None:
+def _step(n: int, values: Any, learn: Any, expected: Any, spread: Any, boundary: float, open_incident: Any, seen: Any,
+          tails: Any, out: Any, errors: Any) -> None:
     for e in range(n):
         for c in range(values.shape[1]):
             out[e, c] = 0.0
             error = scaled_error(values[e, c], expected[e, c], spread[e, c])
             errors[e, c] = error
             if math.isnan(error):
+                continue
+            seen[e, c] += 1
+            if seen[e, c] <= SCALELESS:  # one that is a million would pin its tail's bins far above all that follows
                 continue
             for side in range(2):
                 size = max(error if side == 0 else -error, 0.0) / _MEDIAN
@@ -63,6 +67,7 @@ class InnovationWitness:
         """Make room for ``capacity`` entities; from a surprise of ``boundary`` on little is learned."""
         self._boundary = boundary
         self.state = RowState(capacity)
+        self.state.add("seen", (channels,), np.int64)
         self.state.add("tails", (channels, 2, TAIL_SIZE), np.float32)
 
     def step(
@@ -83,10 +88,11 @@ class InnovationWitness:
             open_incident: [n] True where learning is to be slow.
 
         Returns:
-            [n, C] surprise −ln p >= 0 of the larger direction (not corrected for the 2C looks), 0 where unknown; and
+            [n, C] surprise −ln p >= 0 of the larger direction (not corrected for the 2C looks), 0 where unknown and
+            for a channel's first errors; and
             [n, C] the errors in spreads, NaN where unknown.
         """
         out, errors = np.empty(values.shape), np.empty(values.shape)
-        _step(len(values), values, learn, expected, spread, self._boundary, open_incident, self.state["tails"], out,
-              errors)
+        _step(len(values), values, learn, expected, spread, self._boundary, open_incident, self.state["seen"],
+              self.state["tails"], out, errors)
         return out, errors

@@ -23,7 +23,6 @@ def test_the_blocked_road_is_an_alert_within_the_first_hour_at_any_seed(found: l
         assert (one.reckoning.verdicts[0].delay_s or 0.0) <= 3600.0
 
 
-@pytest.mark.xfail(reason="half of the innovation witness's tails are blind, and shares come of it", strict=True)
 def test_vehicles_and_no2_lead_at_any_seed(found: list[Replayed]) -> None:
     """Protects the explanation: the channels that the event is in, not some other one."""
     for one in found:
