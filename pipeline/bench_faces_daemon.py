@@ -6,6 +6,7 @@ to, and that it notes how long its thread stood still.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 import time
@@ -30,6 +31,10 @@ from pipeline.metrics import Metrics
 _PATIENCE_S = 120.0
 """Without a reading, or with messages that do not leave, for so long something is wrong."""
 _SETTLED_S = 0.3
+_read_at = ctypes.PyDLL(None).pread
+"""Keeps the interpreter's lock, as the loop does there: ``os.pread`` would offer it to the other threads each time."""
+_read_at.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_long)
+_read_at.restype = ctypes.c_ssize_t
 _WAITING_STAGES = ("poll", "commit", "checkpoint")
 """In these the loop waits for the broker and the disk, as it is meant to."""
 _CONFIG = """\
@@ -231,6 +236,7 @@ class _Marks(Metrics):
         self.cpu_s: dict[str, float] = {}
         self.messages = 0
         self._schedule = _open_schedule()
+        self._read = ctypes.create_string_buffer(100)
         self._last = (0.0, 0.0, 0.0)
 
     def begin(self) -> float:
@@ -256,7 +262,9 @@ class _Marks(Metrics):
 
     def queued_s(self) -> float:
         """Return how long this thread has waited for a processor; 0.0 where the system does not tell."""
-        return 0.0 if self._schedule is None else int(os.pread(self._schedule, 100, 0).split()[1]) / 1e9
+        if self._schedule is None or _read_at(self._schedule, self._read, len(self._read) - 1, 0) <= 0:
+            return 0.0
+        return int(self._read.value.split()[1]) / 1e9
 
 
 def _open_schedule() -> int | None:
