@@ -93,9 +93,9 @@ class KafkaDelivery:
 
     def _sent(self, messages: Sequence[Message], refused: dict[str, ConnectorError]) -> list[Message]:
         """Send messages but those of topics that are refused, which are added; return what is to be sent after it."""
-        if self._producer is None:
-            self._producer = self._opened()
-        producer = self._producer
+        producer = self._producer  # which ``close`` may take away meanwhile
+        if producer is None:
+            producer = self._producer = self._opened()
         faults = self._faults(producer, {message.topic: None for message in messages})
         if faults:
             refused |= faults
@@ -155,9 +155,12 @@ class KafkaDelivery:
             self._swift = None
             return [message for message, _ in messages]
         found: list[Message] = []
-        for message, large in messages:
-            halves = halved(message) if large else [message]
+        largest = max(len(message.value) for message, large in messages if large)
+        for message, said in messages:
             size = len(message.value)
+            # kafka-python's idempotent producer says it too of all that was behind such a message, or goes elsewhere
+            large = said and 2 * size > largest
+            halves = halved(message) if large else [message]
             if not halves:
                 refused[message.topic] = Misconfigured(
                     f"topic {message.topic} takes no message of {size} bytes: raise its max.message.bytes"

@@ -169,6 +169,29 @@ def test_what_one_topic_refuses_is_told_of_it_alone(real_kafka: LocalKafka, sett
 
 @pytest.mark.kafka
 @PRODUCERS
+def test_what_is_sent_beside_a_message_that_is_too_large_is_not_blamed(
+    real_kafka: LocalKafka, settings: dict[str, Any]
+) -> None:
+    """Protects what is small, and cannot be cut: kafka-python's idempotent producer says of all that is behind a
+    message too large, and of what goes to other topics, that it is too large."""
+    small, other = fresh("small"), fresh("other")
+    limited(real_kafka, small, 2_000)
+    ensure_topics(real_kafka.bootstrap_servers, {other: 2})
+    delivery = KafkaDelivery(real_kafka.bootstrap_servers, settings={**settings, "batch_size": 1_000})
+    messages = []
+    for start in range(0, 900, 300):
+        messages.append(Message(small, "a", listed(range(start, start + 290))))
+        messages += [Message(small, "a", listed(range(n, n + 1))) for n in range(start + 290, start + 300)]
+        messages += [Message(other, str(n), listed(range(n, n + 30))) for n in range(start, start + 300, 30)]
+    assert delivery.deliver(messages) == {}
+    delivery.close()
+    for topic in (small, other):
+        assert set(values(read_all(real_kafka.bootstrap_servers, topic, {}))) == set(range(900))
+    assert other not in delivery._most_bytes
+
+
+@pytest.mark.kafka
+@PRODUCERS
 def test_a_topic_that_is_deleted_is_noticed(real_kafka: LocalKafka, settings: dict[str, Any]) -> None:
     """Protects the others from waiting for what was there a moment ago; what comes back takes its readings again."""
     well, gone = fresh("well"), fresh("gone")
