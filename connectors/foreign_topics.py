@@ -192,6 +192,7 @@ class _Life:
             if not self._settled_one(0.1):
                 self._wait(0.0)
         while True:
+            self._settle()  # what has failed comes before what is offered now
             try:
                 done = self._outlet.offer(readings, rejected=rejected)
             except SpoolFull as error:

@@ -82,6 +82,7 @@ class Window:
         """
         if self._monotonic() < self._retry_at_s:
             return
+        self._take_back()  # one may have failed later than the one before it, for which we waited
         for batch in self._batches:
             if not batch.offered and not self._offer(batch):
                 return
@@ -127,10 +128,13 @@ class Window:
 
     def _fail(self) -> None:
         """Offer again, after a while, whatever failed."""
+        self._take_back()
+        self._retry_at_s = self._monotonic() + _TRY_AGAIN_S
+
+    def _take_back(self) -> None:
         for batch in self._batches:
             if batch.done is not None and batch.done.done() and batch.done.exception() is not None:
                 batch.offered, batch.done = False, None
-        self._retry_at_s = self._monotonic() + _TRY_AGAIN_S
 
     def connection_lost(self) -> None:
         """Forget what is to be acknowledged: the broker will deliver it again, under numbers of its choice."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from concurrent.futures import Future
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from connectors.foreign_topics import ForeignTopics
 from connectors.kafka_embedded import EmbeddedBroker
 from connectors.kafka_local import LocalKafka
+from connectors.spool import Parcel
 from pipeline.ingest.kinds.kafka import KafkaOptions
 from pipeline.ingest.trial import Trial
 from tests.connectors.foreign_topic import PARTITION, Topic, real_topic
@@ -89,6 +91,36 @@ def test_what_could_not_be_made_durable_is_read_again_in_order(topic: Topic, tmp
         trial.until(lambda: values(trial) == list(range(1, 24)))
         trial.until(lambda: topic.committed() == 23)
         assert failing.is_set()
+
+
+def test_what_fails_while_more_waits_for_room_comes_first(topic: Topic, tmp_path: Path) -> None:
+    """Protects order where a part fails just as the next one is offered, which then has to wait and would go ahead."""
+    with Trial(tmp_path) as trial:
+        trial.delivering._retry_s = 0.5
+        make_durable, offer = trial.delivering._make_durable, trial.delivering.offer
+        following = threading.Event()
+        offered: list[Future[None]] = []
+
+        def fail_first(taken: Any) -> None:
+            if not following.is_set():
+                topic.give(2)
+                assert following.wait(10.0)
+                raise OSError("no space left on the device")
+            make_durable(taken)
+
+        def offer_late(parcel: Parcel) -> Future[None]:
+            if len(offered) == 1:
+                following.set()
+                offered[0].exception(10.0)
+            offered.append(offer(parcel))
+            return offered[-1]
+
+        trial.delivering._make_durable = fail_first  # type: ignore[method-assign]
+        trial.delivering.offer = offer_late  # type: ignore[method-assign]
+        trial.run(topic.source())
+        topic.give(2)
+        trial.until(lambda: topic.committed() == 4)
+        assert values(trial) == [1, 2, 3, 4]
 
 
 def test_a_registry_that_is_away_stops_the_topic_and_loses_nothing(topic: Topic, tmp_path: Path) -> None:
