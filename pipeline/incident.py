@@ -195,7 +195,15 @@ def finite_json(value: Any) -> Json:
     raise TypeError(f"{type(value).__name__} cannot be put into an alert's explanation")
 
 
-_quick_json = msgspec.json.Encoder(enc_hook=finite_json).encode
+def _plain(value: Any) -> Json:
+    """Return as plain JSON what msgspec does not know. What is plain already is a key: no text, and left to others."""
+    found = finite_json(value)
+    if type(found) is type(value):
+        raise TypeError(f"{type(value).__name__} is no key")
+    return found
+
+
+_quick_json = msgspec.json.Encoder(enc_hook=_plain).encode
 """NaN and infinities become null, as in ``finite_json``."""
 
 

@@ -6,7 +6,7 @@ import json
 import math
 import subprocess
 import sys
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -141,6 +141,13 @@ def test_numpy_numbers_become_plain_ones() -> None:
     assert finite_json(mixed) == {"a": 0.5, "b": [0, 1], "c": [None], "d": True}
     with pytest.raises(TypeError, match="object cannot be put into an alert's explanation"):
         finite_json({"x": object()})
+
+
+@pytest.mark.parametrize(("key", "text"), [(True, "True"), (None, "None"), ((1, 2), "(1, 2)"), (7, "7")])
+def test_keys_that_are_no_text_become_text(key: object, text: str) -> None:
+    """Protects an alert from a detail of its explanation: whatever it is keyed by, the message is written."""
+    odd = message(explanation=cast(Any, {"deep": {key: 1}}))
+    assert json.loads(encode(odd))["data"]["explanation"] == {"deep": {text: 1}}
 
 
 @pytest.mark.parametrize("raw", [b"", b"[]", b"{}", b"\xff", b'{"data":{},"type":"vedette.alert.opened"}', b"null"])
