@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -31,7 +31,7 @@ INSERT INTO cursor SELECT source, cursor FROM parcel WHERE id IN
 INSERT = "INSERT INTO part (topic, source, readings, bytes, body) VALUES (?, ?, ?, ?, ?)"
 Row = tuple[str, str, int, int, bytes]
 """Of a part: topic, source, readings, bytes, body."""
-_AT_ONCE = 200
+_AT_ONCE, _AT_ONCE_BYTES = 200, 4 * 1_048_576
 """Parcels of version 1 that are taken over in one transaction: neither memory nor the disk need hold all twice."""
 
 
@@ -91,13 +91,25 @@ def _take_over(db: sqlite3.Connection, rows_of: Callable[[str, int, bytes], list
     """Make parts of the parcels that version 1 left; a kill on the way leaves the rest to the next start."""
     if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'parcel'").fetchone():
         return
-    select = "SELECT id, source, readings, body FROM parcel ORDER BY id LIMIT ?"
-    while rows := db.execute(select, (_AT_ONCE,)).fetchall():
+    while rows := _first_parcels(db):
         with transaction(db):
             for _, source, readings, body in rows:
                 db.executemany(INSERT, rows_of(source, readings, body))
             db.executemany("DELETE FROM parcel WHERE id = ?", [row[:1] for row in rows])
     db.execute("DROP TABLE parcel")
+
+
+def _first_parcels(db: sqlite3.Connection) -> list[tuple[int, str, int, bytes]]:
+    """Return id, source, readings and body of parcels of version 1, as many as are taken over at once."""
+    rows: list[tuple[int, str, int, bytes]] = []
+    size = 0
+    with closing(db.execute("SELECT id, source, readings, body FROM parcel ORDER BY id LIMIT ?", (_AT_ONCE,))) as found:
+        for row in found:
+            rows.append(row)
+            size += len(row[3])
+            if size >= _AT_ONCE_BYTES:
+                break
+    return rows
 
 
 def held(path: Path) -> IO[bytes]:

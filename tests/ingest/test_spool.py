@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tracemalloc
 from contextlib import closing
 from pathlib import Path
 
@@ -178,6 +179,23 @@ def test_what_an_earlier_version_left_is_taken_over(tmp_path: Path, killed: bool
         assert spool.lanes["dead"][:2] == (150, 0), "readings are counted once"
         assert [spool.cursor(name) for name in ("s0", "s1", "idle")] == ["446", "449", "77"]
         spool.close()
+
+
+def test_taking_over_large_parcels_takes_little_memory(tmp_path: Path) -> None:
+    """Protects the upgrade of a long outage's spool from the memory that a container has."""
+    write_version_1(tmp_path / "spool.db", 0)
+    body = msgspec.msgpack.encode([Message("air", "a", b"x" * (1 << 20))])
+    with closing(sqlite3.connect(tmp_path / "spool.db")) as db:
+        row = ("city", None, 1, len(body), body)
+        db.executemany("INSERT INTO parcel (source, cursor, readings, bytes, body) VALUES (?, ?, ?, ?, ?)", [row] * 50)
+        db.commit()
+    tracemalloc.start()
+    try:
+        with closing(Spool(tmp_path / "spool.db", 1 << 30)) as spool:
+            assert spool.lanes["air"].parts == 50
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_two_processes_do_not_share_one(tmp_path: Path) -> None:
