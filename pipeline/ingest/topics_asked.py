@@ -62,6 +62,10 @@ class TopicsAsked:
                               error=str(error))  # fmt: skip
                 self._missing = str(error)
                 continue
+            except Exception:
+                # A defect must not end the thread: what is missing would be a note for ever, or never one.
+                log.exception("asking for the topics failed; will try again")
+                continue
             if answered:
                 self._missing = None
                 log.info("all topics are there")
