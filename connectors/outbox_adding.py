@@ -1,7 +1,8 @@
-"""The outbox's work on many messages at once, in as few steps of SQLite as it can be done in.
+"""How messages come into the outbox: a whole batch by three statements.
 
-Python lets go of its lock (GIL) for every step of SQLite, and has to wrest it from the loop again, which computes:
-message by message, that slowed the loop. So whole batches go in by one statement, and answers come out in one row.
+Python lets go of its lock (GIL) for every step of SQLite, and now and then the loop, which computes, is quicker to
+take it than the thread that wrote: the more steps, the more often. What leaves the outbox does so row by row: such a step is over
+within 4 us, before the loop has woken up, and whole batches as JSON cost two to four times the work.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from connectors.outbox_rows import Entry, Told, Waiting
+from connectors.outbox_rows import Entry
 
 _ROWS = 200
 """Of one statement: its parameters stay below every bound of SQLite's, and its text is prepared in a millisecond."""
@@ -22,7 +23,7 @@ _State = tuple[int, bool]
 """The newest message's number, and whether the incident is over."""
 
 
-def add(db: sqlite3.Connection, entries: Sequence[Entry], now_us: int) -> set[str]:
+def add_news(db: sqlite3.Connection, entries: Sequence[Entry], now_us: int) -> set[str]:
     """Add what is news to its queue; return the queues that got any."""
     states = _known(db, list(dict.fromkeys((entry.queue, entry.incident) for entry in entries)))
     changed: dict[_Key, _State] = {}
@@ -46,54 +47,6 @@ def add(db: sqlite3.Connection, entries: Sequence[Entry], now_us: int) -> set[st
         [(*entry, now_us) for entry in news],
     )  # fmt: skip
     return {entry.queue for entry in news}
-
-
-def forget(db: sqlite3.Connection, messages: Sequence[Waiting]) -> None:
-    """Remove messages."""
-    ids = json.dumps([message.id for message in messages])
-    db.execute("DELETE FROM message WHERE id IN (SELECT value FROM json_each(?))", (ids,))
-
-
-def note_told(db: sqlite3.Connection, queue: str, messages: Sequence[Waiting], now_us: int) -> None:
-    """Note that the queue's receiver has these; of each incident the last counts."""
-    newest = {message.incident: message for message in messages}.values()
-    for some in _portions([(message.incident, message.body, not message.ends) for message in newest]):
-        db.execute(
-            "UPDATE incident SET told = new.column2, changed_us = ?, told_open = new.column3,"
-            " told_since_us = CASE WHEN NOT new.column3 THEN 0 WHEN told_open THEN told_since_us ELSE ? END"
-            f" FROM (VALUES {_marks(some)}) new WHERE queue = ? AND incident = new.column1",
-            (now_us, now_us, *_flat(some), queue),
-        )
-
-
-def due(db: sqlite3.Connection, queue: str, now_us: int, most: int) -> list[Waiting]:
-    """Return what may be sent now: of each incident its oldest message, what was tried least and is oldest first."""
-    (found,) = db.execute(
-        "SELECT json_group_array(json_array(id, incident, sequence, ends, hex(body), added_us, tries)) FROM"
-        " (SELECT * FROM message m WHERE queue = ? AND due_us <= ? AND NOT EXISTS (SELECT 1 FROM message o"
-        "   WHERE o.queue = m.queue AND o.incident = m.incident AND o.id < m.id)"
-        "  ORDER BY tries, id LIMIT ?)",
-        (queue, now_us, most),
-    ).fetchone()
-    messages = [
-        Waiting(number, incident, sequence, bool(ends), bytes.fromhex(body), added_us, tries)
-        for number, incident, sequence, ends, body, added_us, tries in json.loads(found)
-    ]
-    return sorted(messages, key=lambda message: (message.tries, message.id))
-
-
-def told(db: sqlite3.Connection, queue: str, incidents: Sequence[str]) -> dict[str, Told]:
-    """Return what the queue's receiver knows of these incidents; those that it was never told of are left out."""
-    known: dict[str, Told] = {}
-    for some in _portions([(incident,) for incident in incidents]):
-        (found,) = db.execute(
-            "SELECT json_group_array(json_array(incident, hex(told), told_open, told_since_us)) FROM incident"
-            f" WHERE queue = ? AND incident IN (VALUES {_marks(some)}) AND told IS NOT NULL",
-            (queue, *_flat(some)),
-        ).fetchone()
-        for incident, body, is_open, since_us in json.loads(found):
-            known[incident] = Told(incident, bytes.fromhex(body), bool(is_open), since_us)
-    return known
 
 
 def _known(db: sqlite3.Connection, keys: Sequence[_Key]) -> dict[_Key, _State]:
