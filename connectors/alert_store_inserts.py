@@ -1,7 +1,7 @@
 """How messages and the state of their incidents get into the alert store: two INSERTs, whatever the number of rows.
 
 On SQLite one statement holds all rows of a batch. Python lets go of its lock (GIL) for every step of SQLite, and has to
-wrest it from the loop again, which computes: row by row, that was more than two such changes a message, and slowed the
+wrest it from the loop again, which computes: row by row, that was about two such changes a message, and slowed the
 loop. PostgreSQL's driver sends many rows at once by itself.
 """
 
