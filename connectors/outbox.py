@@ -20,8 +20,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from connectors import outbox_batches
 from connectors.errors import OutboxUnavailable
+from connectors.outbox_adding import add_news
 from connectors.outbox_file import hold_outbox, open_outbox
 from connectors.outbox_room import make_room
 from connectors.outbox_rows import Depth, Entry, Refusal, Told, Waiting
@@ -75,7 +75,7 @@ class Outbox:
         if not entries:
             return set()
         with self._writing(timeout_s) as db:
-            got = outbox_batches.add(db, entries, now_us)
+            got = add_news(db, entries, now_us)
             dropped = {queue: make_room(db, queue, self._max_waiting) for queue in got if self._max_waiting}
         for queue, messages in dropped.items():
             self._dropped[queue] = self._dropped.get(queue, 0) + messages
@@ -118,7 +118,14 @@ class Outbox:
         What has been tried often comes after what has not, so that a message that fails for itself holds up no other.
         """
         with self._reading() as db:
-            return outbox_batches.due(db, queue, now_us, most)
+            rows = db.execute(
+                "SELECT id, incident, sequence, ends, body, added_us, tries FROM message m"
+                " WHERE queue = ? AND due_us <= ? AND NOT EXISTS (SELECT 1 FROM message o"
+                "  WHERE o.queue = m.queue AND o.incident = m.incident AND o.id < m.id)"
+                " ORDER BY tries, id LIMIT ?",
+                (queue, now_us, most),
+            )
+            return [Waiting(row[0], row[1], row[2], bool(row[3]), row[4], row[5], row[6]) for row in rows]
 
     def next_due_us(self, queue: str) -> int | None:
         """Return when the next message of the queue may be sent; None where nothing waits."""
@@ -132,8 +139,17 @@ class Outbox:
 
     def told(self, queue: str, incidents: Sequence[str]) -> dict[str, Told]:
         """Return what the receiver knows of these incidents; those that it was never told of are left out."""
+        found = {}
         with self._reading() as db:
-            return outbox_batches.told(db, queue, incidents)
+            for incident in incidents:
+                row = db.execute(
+                    "SELECT incident, told, told_open, told_since_us FROM incident"
+                    " WHERE queue = ? AND incident = ? AND told IS NOT NULL",
+                    (queue, incident),
+                ).fetchone()
+                if row is not None:
+                    found[incident] = Told(row[0], row[1], bool(row[2]), row[3])
+        return found
 
     def held_open(self, queue: str, after: str, most: int) -> list[Told]:
         """Return what is open as far as the receiver was told, by incident; those that come after ``after``."""
@@ -148,13 +164,18 @@ class Outbox:
     def delivered(self, messages: Sequence[Waiting]) -> None:
         """Forget messages that the receiver has taken."""
         with self._writing() as db:
-            outbox_batches.forget(db, messages)
+            db.executemany("DELETE FROM message WHERE id = ?", [(message.id,) for message in messages])
 
     def told_of(self, queue: str, messages: Sequence[Waiting], now_us: int) -> None:
-        """Forget messages that the receiver has taken, and note what it knows now; of each incident the last counts."""
+        """Forget messages that the receiver has taken, and note what it knows now."""
         with self._writing() as db:
-            outbox_batches.forget(db, messages)
-            outbox_batches.note_told(db, queue, messages, now_us)
+            db.executemany("DELETE FROM message WHERE id = ?", [(message.id,) for message in messages])
+            db.executemany(
+                "UPDATE incident SET told = ?1, changed_us = ?3, told_open = ?2,"
+                " told_since_us = CASE WHEN NOT ?2 THEN 0 WHEN told_open THEN told_since_us ELSE ?3 END"
+                " WHERE queue = ?4 AND incident = ?5",
+                [(m.body, not m.ends, now_us, queue, m.incident) for m in messages],
+            )
 
     def put_off(self, message: Waiting, due_us: int, failed: bool = True) -> None:
         """Let a message wait until then, and with it all later ones of its incident."""
