@@ -185,7 +185,8 @@ def test_a_large_document_is_read_in_pieces_and_little_memory() -> None:
         most = tracemalloc.get_traced_memory()[1] - before
     finally:
         tracemalloc.stop()
-    assert found == [(20_000, 10_000), (4_000, 2_000)]
+    assert [sum(column) for column in zip(*found, strict=True)] == [24_000, 12_000]
+    assert max(readings for readings, _ in found) <= 20_000
     assert most < 4 * len(body)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,9 +14,10 @@ import pyarrow.parquet
 import pytest
 from rich.console import Console
 
-from connectors.errors import Misconfigured, SourceUnavailable
+from connectors.errors import ConnectorError, Misconfigured, SourceUnavailable
 from connectors.progress_bar import ProgressBar
 from connectors.source import ReadingSource
+from connectors.spool import Message
 from pipeline.ingest.kind import SourcePlace
 from pipeline.ingest.kinds.files import KIND, FilesOptions
 from pipeline.ingest.trial import Trial
@@ -161,11 +162,11 @@ def test_a_restart_goes_on_within_a_file(tmp_path: Path) -> None:
     with Trial(tmp_path, max_spool=1) as trial:
         delivered = trial.kafka.deliver
 
-        def deliver_twice(messages: object) -> None:
+        def deliver_twice(messages: Sequence[Message]) -> dict[str, ConnectorError]:
             trial.kafka.up = len(trial.kafka.messages) < 15_000
-            delivered(messages)  # type: ignore[arg-type]
+            return delivered(messages)
 
-        trial.kafka.deliver = deliver_twice  # type: ignore[assignment, method-assign]
+        trial.kafka.deliver = deliver_twice  # type: ignore[method-assign]
         trial.run(source(path, tmp_path))
         trial.until(lambda: not trial.kafka.up)
         first = {reading.entity for reading in trial.readings()}
