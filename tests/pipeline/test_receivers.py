@@ -424,7 +424,7 @@ def test_what_moved_to_another_process_is_told_there(
     wait_until(lambda: len(alertmanager.alerts()) == 1)
     old.hold([])
     assert old.flush(30.0)
-    desks[0].deliveries[0].join(0.1)  # what it says just now, it may say
+    desks[0].deliveries[0].join(1.5)  # what it says just now, it may say
     new.hold([incident(0)])
     wait_until(lambda: new.status()[0].delivered == 1)
     new.add([end(0)])
