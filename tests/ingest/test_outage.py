@@ -126,7 +126,6 @@ def assert_nothing_is_wrong(seen: Outage) -> None:
 
 
 @pytest.mark.kafka
-@pytest.mark.soak
 def test_kafka_goes_away_under_load_and_the_spool_fills(tmp_path: Path, real_kafka: LocalKafka) -> None:
     """Protects every reading through an outage that the spool is too small for, and whoever has to look after it."""
     most = 1 << 20
