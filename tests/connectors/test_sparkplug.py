@@ -299,8 +299,8 @@ class EdgeNode:
         asked = decode(message.payload)
         assert not isinstance(asked, Refusal)
         assert [metric.name for metric in asked.metrics] == ["Node Control/Rebirth"]
-        self.rebirths += 1
         self.bear()
+        self.rebirths += 1  # only now: whoever waits for it tells something at once, which must come after the birth
 
     def _say(self, kind: str, *metrics: Mapping[str, Any], device: str = "") -> None:
         topic = "/".join(filter(None, ("spBv1.0", "plant", kind, "edge", device)))
