@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,8 +11,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, SQLAlchemyError, StatementError
-from sqlalchemy.pool import NullPool
+from sqlalchemy.exc import ArgumentError, DataError, DisconnectionError, IntegrityError, SQLAlchemyError, StatementError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from connectors.errors import ConnectorError, Misconfigured, StoreMissing, StoreRefused, StoreUnavailable
 
@@ -22,6 +23,8 @@ _DRIVERS = {
     "postgresql": "postgresql+psycopg",
     "postgresql+psycopg": "postgresql+psycopg",
 }
+_IDLE = 2
+"""Connections that wait for their next use: one that writes, one that reads. Others are closed at once."""
 _CONNECT_S = 5
 _LOCK_S = 10
 """How long a transaction waits for another one's locks."""
@@ -143,9 +146,10 @@ def _name(url: URL) -> str:
 
 def _engine(url: URL, sqlite: bool) -> Engine:
     if sqlite:
-        # No pool: a connection that outlives its file, deleted or replaced, would write where nobody reads.
-        engine = create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args={"timeout": _LOCK_S})
-        event.listen(engine, "connect", _prepare_sqlite)
+        engine = create_engine(url, hide_parameters=True, pool_size=_IDLE, connect_args={"timeout": _LOCK_S})
+        file = _File(str(url.database))
+        event.listen(engine, "connect", file.connected)
+        event.listen(engine, "checkout", file.checked)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     arguments = {name: value for name, value in _POSTGRES_ARGUMENTS.items() if name not in url.query}
@@ -166,10 +170,33 @@ def _engine(url: URL, sqlite: bool) -> Engine:
     return engine
 
 
-def _prepare_sqlite(connection: sqlite3.Connection, record: object) -> None:
-    """Leave transactions to us, schema changes included, and have foreign keys hold."""
-    connection.isolation_level = None
-    connection.execute("PRAGMA foreign_keys = ON")
+class _File:
+    """SQLite's file, under the connections to it that wait for their next use.
+
+    They are kept since the last one that closes writes the whole log back into the file, and waits for the disk. One
+    that outlives its file, deleted or replaced, would write where nobody reads: it is not used again.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def connected(self, connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
+        """Leave transactions to us, schema changes included, and have foreign keys hold."""
+        connection.isolation_level = None
+        connection.execute("PRAGMA foreign_keys = ON")
+        record.info["file"] = self._identity()
+
+    def checked(self, connection: sqlite3.Connection, record: ConnectionPoolEntry, proxy: object) -> None:
+        """Have the pool connect anew where this is another file by now."""
+        if record.info.get("file") != self._identity():
+            raise DisconnectionError("the file was replaced")
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self._path)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
 
 def _begin_sqlite(connection: Connection) -> None:

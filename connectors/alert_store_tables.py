@@ -11,6 +11,7 @@ import json
 import re
 from typing import Any
 
+import msgspec
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -31,6 +32,7 @@ VERSION_TABLE = "vedette_schema"
 """Where the revision of the schema is noted."""
 
 _UNSAFE = re.compile("[\\\\\x00\ud800-\udfff]")
+_quick_json = msgspec.json.Encoder().encode
 _ESCAPED = re.compile(r"\\(\\|u[0-9a-f]{4})")
 
 
@@ -40,6 +42,8 @@ def escaped(plain: str) -> str:
     >>> escaped("a\x00b")
     'a\\u0000b'
     """
+    if plain.isprintable() and "\\" not in plain:  # nearly all: at a tenth of the cost
+        return plain
     return _UNSAFE.sub(lambda found: "\\\\" if found[0] == "\\" else f"\\u{ord(found[0]):04x}", plain)
 
 
@@ -63,6 +67,24 @@ class AnyText(TypeDecorator[str]):
         return None if value is None else unescaped(value)
 
 
+def json_text(value: Any) -> str:
+    """Return plain JSON as ASCII text.
+
+    Raises:
+        ValueError: if a number is not finite. TypeError: if something is no JSON.
+
+    >>> json_text({"share": [0.5, None]})
+    '{"share":[0.5,null]}'
+    """
+    try:
+        quick = _quick_json(value)
+    except (TypeError, ValueError, OverflowError):  # an unpaired surrogate, a large integer
+        quick = b"null"
+    if b"null" not in quick and quick.isascii():  # it writes NaN as null
+        return quick.decode()
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))
+
+
 class AsciiJson(TypeDecorator[Any]):
     """JSON as ASCII text; ``ValueError`` for numbers that are not finite."""
 
@@ -71,7 +93,7 @@ class AsciiJson(TypeDecorator[Any]):
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str:
         """Write it."""
-        return json.dumps(value, allow_nan=False, separators=(",", ":"))
+        return json_text(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
         """Read it."""

@@ -203,6 +203,7 @@ def _plain(value: Any) -> Json:
     return found
 
 
+_quick_read = msgspec.json.Decoder().decode
 _quick_json = msgspec.json.Encoder(enc_hook=_plain).encode
 """NaN and infinities become null, as in ``finite_json``."""
 
@@ -249,7 +250,7 @@ def decode(raw: bytes) -> AlertMessage:
         ValueError: if the bytes are not such an event; the text says what is wrong.
     """
     try:
-        event = json.loads(raw)
+        event = _quick_read(raw)
         data = dict(event["data"])
         phase = Phase(str(event["type"]).removeprefix(_TYPE_PREFIX))
         for name in ("time", "started", "opened", "resolved", "told"):
@@ -261,7 +262,7 @@ def decode(raw: bytes) -> AlertMessage:
             "severity": Severity(data["severity"]),
         }
         message = AlertMessage(**data)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f"not a vedette alert event: {type(error).__name__}: {error}") from error
     if event.get("specversion") != "1.0" or event.get("id") != message.id:
         raise ValueError("not a vedette alert event: specversion or id do not fit its data")

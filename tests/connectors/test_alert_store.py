@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ def test_a_batch_costs_the_same_few_statements_whatever_its_size(tmp_path: Path)
     store = AlertStore(f"sqlite:///{tmp_path}/alerts.db")
     store.keep([row(99)])
     said: list[str] = []
-    event.listen(store._database._engine, "connect", lambda raw, _: raw.set_trace_callback(said.append))
+    event.listen(store._database._engine, "checkout", lambda raw, *_: raw.set_trace_callback(said.append))
     store.keep([row(n % 10, sequence=n // 10, body=str(n)) for n in range(50)])
     assert [words.split()[0] for words in said] == ["BEGIN", "INSERT", "INSERT", "SELECT", "COMMIT"]
     assert [(kept.sequence, kept.reason) for kept in store.incidents()][-10:] == [(4, "reason 4")] * 10
@@ -113,7 +114,7 @@ def test_a_batch_beyond_what_one_statement_takes_is_kept(tmp_path: Path) -> None
     store = AlertStore(f"sqlite:///{tmp_path}/alerts.db")
     store.migrate()
     bound = sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER
-    event.listen(store._database._engine, "connect", lambda raw, _: raw.setlimit(bound, 32_766))
+    event.listen(store._database._engine, "checkout", lambda raw, *_: raw.setlimit(bound, 32_766))
     store.keep([row(n) for n in range(1_500)])
     assert store.count() == 1_500
 
@@ -403,6 +404,27 @@ def test_a_file_that_was_deleted_is_made_anew(tmp_path: Path) -> None:
         store.keep([row(2)])
     store.keep([row(2)])
     assert [kept.id for kept in store.incidents()] == [number(2)]
+
+
+def test_a_file_that_was_replaced_is_the_one_written_to(tmp_path: Path) -> None:
+    """Protects a database that was restored from a copy while the daemon runs; connections are kept all the same."""
+    store, copy = AlertStore(f"sqlite:///{tmp_path}/alerts.db"), tmp_path / "copy.db"
+    opened: list[object] = []
+    event.listen(store._database._engine, "connect", lambda raw, _: opened.append(raw))
+    store.keep([row(1)])
+    with closing(sqlite3.connect(tmp_path / "alerts.db")) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+    for n in range(2, 9):
+        store.keep([row(n)])
+    assert len(opened) == 1
+    copy.replace(tmp_path / "alerts.db")
+    for ending in ("-wal", "-shm"):
+        (tmp_path / f"alerts.db{ending}").unlink()
+    store.keep([row(9)])
+    assert len(opened) == 2
+    assert {kept.id for kept in store.incidents()} == {number(1), number(9)}
+    with closing(AlertStore(f"sqlite:///{tmp_path}/alerts.db")) as another:
+        assert {kept.id for kept in another.incidents()} == {number(1), number(9)}
 
 
 @pytest.mark.parametrize(
