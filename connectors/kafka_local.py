@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import os
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 from connectors.errors import Misconfigured, SourceUnavailable
+from connectors.free_ports import free_port
 from connectors.kafka_connecting import listening
 
 _PROPERTIES = """\
@@ -158,10 +158,3 @@ class LocalKafka:
         if done.returncode != 0:
             raise Misconfigured(f"the local Kafka's storage could not be formatted: {done.stdout}{done.stderr}")
         self._formatted = True
-
-
-def free_port() -> int:
-    """Return a port of loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

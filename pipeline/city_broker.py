@@ -7,6 +7,7 @@ import socket
 import time
 from pathlib import Path
 
+from connectors.free_ports import free_port
 from pipeline.stack_servers import Server, tail
 from pipeline.stack_starting import program
 
@@ -62,13 +63,6 @@ class CityBroker:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def free_port() -> int:
-    """Return a port of loopback that nobody listens at now."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 def listens(port: int) -> bool:

@@ -12,8 +12,9 @@ from typing import Any
 
 import yaml
 
+from connectors.free_ports import free_port
 from pipeline.city_air import CITIZENS, OFFICE
-from pipeline.city_broker import free_port, listens
+from pipeline.city_broker import listens
 from pipeline.city_scene import GAUGE, STREAM
 from pipeline.stack_servers import Server
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from connectors.kafka_local import free_port
+from connectors.free_ports import free_port
 from pipeline.exit_codes import OK, UNAVAILABLE, USAGE
 from pipeline.incident import rfc3339
 from pipeline.planted import Fault

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.http_receiver import HttpReceiver, free_port
+from connectors.free_ports import free_port
+from tests.http_receiver import HttpReceiver
 
 _CONFIG = """
 route:
@@ -58,7 +59,7 @@ class AlertmanagerServer:
         command += [f"--web.listen-address=127.0.0.1:{self._port}", "--cluster.listen-address="]
         with log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self._folder)
-        deadline_s = time.monotonic() + 30.0
+        deadline_s = time.monotonic() + 60.0
         while not self._ready():
             assert self._process.poll() is None, (self._folder / "log").read_text()
             assert time.monotonic() < deadline_s, (self._folder / "log").read_text()
@@ -73,7 +74,7 @@ class AlertmanagerServer:
 
     def alerts(self) -> list[dict[str, Any]]:
         """Return what fires, as its API says."""
-        with urllib.request.urlopen(f"{self.url}/api/v2/alerts", timeout=10.0) as answer:
+        with urllib.request.urlopen(f"{self.url}/api/v2/alerts", timeout=60.0) as answer:
             found: list[dict[str, Any]] = json.load(answer)
         return found
 
@@ -95,7 +96,7 @@ class AlertmanagerServer:
 
     def _ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=1.0):
+            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=10.0):
                 return True
         except (urllib.error.URLError, OSError):
             return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -11,6 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+
+from connectors.free_ports import free_port
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +125,7 @@ class HttpReceiver:
     def wait_until(self, done: Callable[[], bool]) -> None:
         """Return when ``done``, which looks at ``requests``, is True; fail after a while."""
         with self.changed:
-            assert self.changed.wait_for(done, 30.0), f"{len(self.requests)} requests came"
-
-
-def free_port() -> int:
-    """Return a port of loopback where nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+            assert self.changed.wait_for(done, 60.0), f"{len(self.requests)} requests came"
 
 
 @pytest.fixture

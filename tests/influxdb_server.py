@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from connectors.free_ports import free_port
 from tests.end_to_end.kafka_parts import wait_until
 
 _DATABASE = "trial"
@@ -26,11 +26,7 @@ class InfluxServer:
         path = shutil.which("influxd")
         if path is None:
             pytest.skip("needs influxd, which Debian has in the package influxdb")
-        ports = []
-        with socket.socket() as one, socket.socket() as other:
-            for taken in (one, other):
-                taken.bind(("127.0.0.1", 0))
-                ports.append(taken.getsockname()[1])
+        ports = free_port(), free_port()
         settings = {
             "REPORTING_DISABLED": "true", "BIND_ADDRESS": f"127.0.0.1:{ports[0]}", "META_DIR": f"{folder}/meta",
             "DATA_DIR": f"{folder}/data", "DATA_WAL_DIR": f"{folder}/wal",
@@ -41,7 +37,7 @@ class InfluxServer:
         self._process = subprocess.Popen(
             [path, "-config", os.devnull], env=environment, stdout=self._log, stderr=subprocess.STDOUT
         )
-        self._client = httpx.Client(base_url=f"http://127.0.0.1:{ports[1]}", timeout=10.0, trust_env=False)
+        self._client = httpx.Client(base_url=f"http://127.0.0.1:{ports[1]}", timeout=60.0, trust_env=False)
         try:
             wait_until(self._ready, f"InfluxDB is ready (see {self._log.name})")
             self.query(f"CREATE DATABASE {_DATABASE}")

@@ -13,6 +13,7 @@ from types import TracebackType
 
 import pytest
 
+from connectors.free_ports import free_port
 from tests.end_to_end.kafka_parts import wait_until
 
 
@@ -22,14 +23,6 @@ def mosquitto() -> str:
     if path is None:
         pytest.skip("needs mosquitto, which Debian has in the package mosquitto")
     return path
-
-
-def free_port() -> int:
-    """Return a port of loopback that nobody listens at now."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-    return port
 
 
 class MosquittoServer:

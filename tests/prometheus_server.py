@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from urllib.request import urlopen
 
 import pytest
 
+from connectors.free_ports import free_port
 from tests.end_to_end.kafka_parts import wait_until
 
 
@@ -33,9 +33,7 @@ class PrometheusServer:
     def __init__(self, folder: Path, config: str) -> None:
         """Start it with ``config`` (YAML), whose relative paths are those of ``folder``; return when it is ready."""
         (folder / "prometheus.yml").write_text(config, encoding="utf-8")
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            self.port = taken.getsockname()[1]
+        self.port = free_port()
         self._log = (folder / "prometheus.log").open("wb")
         self._process = subprocess.Popen(
             [
@@ -89,7 +87,7 @@ class PrometheusServer:
         self.close()
 
     def _get(self, path: str, **query: str) -> Any:
-        with urlopen(f"http://127.0.0.1:{self.port}{path}?{urlencode(query)}", timeout=10) as response:
+        with urlopen(f"http://127.0.0.1:{self.port}{path}?{urlencode(query)}", timeout=60) as response:
             return json.load(response)["data"]
 
     def _ready(self) -> bool:

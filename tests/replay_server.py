@@ -20,7 +20,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-WAIT_S = 30.0
+from connectors.free_ports import free_port
+
+WAIT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +107,7 @@ class ReplayServer:
         self._server: ThreadingHTTPServer | None = None
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
 
     @property
     def url(self) -> str:

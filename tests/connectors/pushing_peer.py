@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from types import TracebackType
 
 import httpx
 
+from connectors.free_ports import free_port
 from connectors.http_push import HttpPush
 from connectors.push_senders import Sender
 
@@ -23,9 +23,7 @@ class PushingPeer:
     keeps = True
 
     def __init__(self) -> None:
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            self.port = int(taken.getsockname()[1])
+        self.port = free_port()
         self.answers: list[int] = []
         self._given = 0
         self._queue: deque[str] = deque()

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from connectors.errors import Misconfigured, SourceRefused, SourceUnavailable
+from connectors.free_ports import free_port
 from connectors.mqtt_connection import MqttConnection
 from connectors.mqtt_messages import Broker, MqttMessage, Presence, Publish, Subscription, Taken, Tls
 from connectors.mqtt_refusals import connection_refused
@@ -20,7 +21,7 @@ from connectors.reading import Reading
 from connectors.source import Outlet
 from pipeline.ingest.trial import Trial
 from tests.connectors.test_http_post_tls import Authority
-from tests.mosquitto_server import MosquittoServer, free_port
+from tests.mosquitto_server import MosquittoServer
 from tests.mqtt_peers import Publisher
 
 EVERYTHING = (Subscription("s/#"),)

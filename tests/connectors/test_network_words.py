@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from connectors.errors import Misconfigured, SourceUnavailable
+from connectors.free_ports import free_port
 from connectors.http_polling import Poller
 from connectors.http_push import HttpPush
 from connectors.http_service import HttpService
@@ -24,12 +25,6 @@ from tests.connectors.polled_outlet import QuickOutlet
 UNKNOWN = "nobody.invalid"
 """No name server knows it (RFC 6761); one that cannot be asked says that it does not answer."""
 RESOLVED = "its name cannot be resolved: (no name server knows it|the name server does not answer)"
-
-
-def closed_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 def asked(url: str) -> None:
@@ -48,9 +43,9 @@ def test_a_name_that_nobody_knows_is_said_in_words() -> None:
 def test_a_port_where_nobody_listens_is_said_in_words() -> None:
     """Protects people from `All connection attempts failed`, which names no reason."""
     with pytest.raises(SourceUnavailable, match=r"^127\.0\.0\.1 cannot be reached: nobody listens there"):
-        asked(f"http://127.0.0.1:{closed_port()}/v1")
+        asked(f"http://127.0.0.1:{free_port()}/v1")
     with pytest.raises(SourceUnavailable, match="nobody listens there"):
-        open_socket("127.0.0.1", closed_port(), None, lambda: False)
+        open_socket("127.0.0.1", free_port(), None, lambda: False)
 
 
 def test_an_address_that_cannot_be_listened_on_is_said_in_words(tmp_path: Path) -> None:

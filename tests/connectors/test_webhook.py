@@ -12,9 +12,10 @@ from email.utils import formatdate
 import pytest
 
 from connectors.errors import Misconfigured, ReceiverRefused, ReceiverUnavailable
+from connectors.free_ports import free_port
 from connectors.http_post import HttpPoster, shown_url
 from connectors.webhook import Webhook, sign, verify
-from tests.http_receiver import HttpReceiver, Reply, free_port
+from tests.http_receiver import HttpReceiver, Reply
 from tests.http_receiver import receiver as receiver  # a fixture
 
 Make = Callable[..., Webhook]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import urllib.error
 import urllib.parse
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from connectors.free_ports import free_port
 from tests.end_to_end.kafka_parts import wait_until
 
 _STOP_S = 20.0
@@ -26,13 +26,6 @@ def binary(name: str) -> str:
     if path is None:
         pytest.skip(f"{name} is not installed")
     return path
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class PrometheusServer:
@@ -59,7 +52,7 @@ class PrometheusServer:
     def _ready(self) -> bool:
         assert self._process.poll() is None, self._log.read_text(encoding="utf-8")
         try:
-            with urllib.request.urlopen(f"{self.address}/-/ready", timeout=5):
+            with urllib.request.urlopen(f"{self.address}/-/ready", timeout=10):
                 return True
         except OSError:
             return False
@@ -68,16 +61,17 @@ class PrometheusServer:
         """Return the ``data`` that the API answers; raises AssertionError with Prometheus' own words if it refuses."""
         url = f"{self.address}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
         try:
-            with urllib.request.urlopen(url, timeout=10) as answer:
+            with urllib.request.urlopen(url, timeout=60) as answer:
                 told = json.load(answer)
         except urllib.error.HTTPError as error:
             told = json.load(error)
         assert told["status"] == "success", f"{parameters}: {told.get('error')}"
         return told["data"]
 
-    def series(self, expr: str) -> list[Any]:
-        """Return the series that ``expr`` has now, each with its newest value."""
-        answer: list[Any] = self.ask("query", query=expr)["result"]
+    def series(self, expr: str, at_s: float | None = None) -> list[Any]:
+        """Return the series that ``expr`` had at ``at_s`` (Unix time; None: now), each with its newest value."""
+        when = {} if at_s is None else {"time": f"{at_s:.3f}"}
+        answer: list[Any] = self.ask("query", query=expr, **when)["result"]
         return answer
 
     def values_of(self, expr: str, label: str) -> list[str]:

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from connectors.free_ports import free_port
 from connectors.kafka_topics import ensure_topics
 from pipeline.incident import AlertMessage, decode, rfc3339
 from pipeline.simulation import STEP_S, air
 from tests.end_to_end.kafka_parts import Record, produce, read_all
-from tests.http_receiver import free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -36,8 +36,11 @@ STEPS = 576
 PARTITIONS = 2
 STEP_US = round(STEP_S * 1e6)
 _DAY_US = 86_400_000_000
-_STOP_S = 30.0
-_PAGE_MS = 20_000
+_STOP_S = 60.0
+"""The daemon itself gives up after 30 s."""
+_ANSWER_S = 60.0
+_PAGE_MS = 60_000
+_START_MS = 120_000
 _CONFIG = """
 kafka: {{bootstrap_servers: '{servers}', group: '{topic}'}}
 outputs:
@@ -140,7 +143,7 @@ class Daemon:
     def ask(self, path: str) -> Any:
         """Return what its API answers."""
         request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {self._token}"})
-        with urllib.request.urlopen(request, timeout=10.0) as answer:
+        with urllib.request.urlopen(request, timeout=_ANSWER_S) as answer:
             return json.load(answer)
 
     def metric(self, name: str, **labels: str) -> float:
@@ -148,7 +151,7 @@ class Daemon:
         assert self._process.poll() is None, self.log()
         request = urllib.request.Request(f"{self.url}/metrics", headers={"Authorization": f"Bearer {self._token}"})
         try:
-            with urllib.request.urlopen(request, timeout=10.0) as answer:
+            with urllib.request.urlopen(request, timeout=_ANSWER_S) as answer:
                 text = answer.read().decode()
         except ConnectionError:
             return 0.0
@@ -178,7 +181,7 @@ def chromium(executable: str) -> Iterator[Browser]:
 
     with sync_playwright() as playwright:
         # Whoever is root has no other sandbox than the one around the whole.
-        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"], timeout=_START_MS)
         yield browser
         browser.close()
 

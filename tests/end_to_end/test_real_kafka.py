@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ import pytest
 from kafka import KafkaAdminClient
 from numpy.typing import NDArray
 
+from connectors.free_ports import free_port
 from connectors.kafka_local import LocalKafka
 from connectors.kafka_topics import ensure_topics
 from pipeline.config import Config, load
@@ -70,13 +71,17 @@ class Life:
             self._process = subprocess.Popen(command, stderr=stderr, env=environment)
 
     def metric(self, name: str) -> float:
-        """Return the sum of a metric over its labels, 0 while it cannot be asked."""
+        """Return the sum of a metric over its labels, 0 while nobody listens."""
         assert self._process.poll() is None, self._log.read_text()
+        time.sleep(0.02)  # a poll, not a wait
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=60) as answer:
                 lines = answer.read().decode().splitlines()
-        except OSError:
-            time.sleep(0.02)  # it is starting: a poll, not a wait
+        except ConnectionError:
+            return 0.0
+        except urllib.error.URLError as error:
+            if not isinstance(error.reason, ConnectionError):
+                raise
             return 0.0
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
 
@@ -133,13 +138,6 @@ def committed(servers: str) -> int:
         return sum(offset.offset for partition, offset in offsets.items() if partition.topic == TOPIC)
     finally:
         admin.close()
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def two_lives(servers: str, path: Path, port: int, sent: list[Record], outcome: Outcome) -> None:

@@ -21,10 +21,10 @@ from typing import Any, Protocol
 
 import msgspec
 
+from connectors.free_ports import free_port
 from connectors.timestamps import parse
 from tests.end_to_end.kafka_parts import read_all, wait_until
 from tests.ingest.nursery import Nursery
-from tests.mosquitto_server import free_port
 
 _MAIN = "import sys; from pipeline.cli import main; sys.exit(main())"
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))

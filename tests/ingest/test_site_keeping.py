@@ -11,6 +11,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from connectors.errors import ConnectorError, StoreRefused, StoreUnavailable
+from connectors.free_ports import free_port
 from connectors.reading import Reading
 from connectors.site_store import SiteStore
 from connectors.source import Outlet, Site
@@ -22,7 +23,6 @@ from pipeline.ingest.site_keeping import SiteKeeper, as_delivered
 from tests.hubeau_service import STATION, HubeauService
 from tests.ingest.ingest_process import IngestProcess
 from tests.kafka_broker import until
-from tests.mosquitto_server import free_port
 from tests.replay_server import ReplayServer
 
 

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from connectors.errors import Misconfigured
+from connectors.free_ports import free_port
 from connectors.webhook import verify
 from pipeline.alerts_test_command import main
 from pipeline.build_receivers import build_receivers, console_url, instances
@@ -21,7 +22,7 @@ from pipeline.incident import Kind, Phase, decode
 from pipeline.receiver_checks import receiver_conflicts
 from tests.alertmanager_server import AlertmanagerServer
 from tests.alertmanager_server import alertmanager as alertmanager  # a fixture
-from tests.http_receiver import HttpReceiver, free_port
+from tests.http_receiver import HttpReceiver
 from tests.http_receiver import receiver as receiver  # a fixture
 from tests.pipeline.alert_parts import id_of, message
 from tests.pipeline.receiver_parts import Numbers, wait_until

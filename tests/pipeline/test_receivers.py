@@ -16,6 +16,7 @@ import pytest
 
 from connectors.alertmanager import Alertmanager
 from connectors.errors import OutboxUnavailable, ReceiverUnavailable
+from connectors.free_ports import free_port
 from connectors.outbox import Outbox
 from connectors.outbox_rows import Entry
 from connectors.webhook import verify
@@ -26,7 +27,7 @@ from pipeline.incident import AlertMessage, Incident, Phase, Severity, Tier, dec
 from pipeline.receivers import Receivers
 from tests.alertmanager_server import AlertmanagerServer
 from tests.alertmanager_server import alertmanager as alertmanager  # a fixture
-from tests.http_receiver import HttpReceiver, Reply, Request, free_port
+from tests.http_receiver import HttpReceiver, Reply, Request
 from tests.http_receiver import receiver as receiver  # a fixture
 from tests.pipeline.alert_parts import START_US, id_of, message
 from tests.pipeline.receiver_parts import Desk, Numbers, wait_until

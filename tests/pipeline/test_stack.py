@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from connectors.free_ports import free_port
 from connectors.kafka_embedded import EmbeddedBroker
-from connectors.kafka_local import free_port
 from pipeline.config import loads
 from pipeline.stack import require_free
 from pipeline.stack_configs import DEPLOY, Ports, prometheus_config, vedette_config
