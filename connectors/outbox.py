@@ -26,6 +26,8 @@ from connectors.outbox_file import hold_outbox, open_outbox
 from connectors.outbox_room import make_room
 from connectors.outbox_rows import Depth, Entry, Refusal, Told, Waiting
 
+_AT_A_TIME = 200
+"""Messages of one statement."""
 _REFUSED_KEPT = 1_000
 _TURN_S = 10.0
 """How long a write waits for the one before it."""
@@ -164,12 +166,12 @@ class Outbox:
     def delivered(self, messages: Sequence[Waiting]) -> None:
         """Forget messages that the receiver has taken."""
         with self._writing() as db:
-            db.executemany("DELETE FROM message WHERE id = ?", [(message.id,) for message in messages])
+            _forget(db, messages)
 
     def told_of(self, queue: str, messages: Sequence[Waiting], now_us: int) -> None:
         """Forget messages that the receiver has taken, and note what it knows now."""
         with self._writing() as db:
-            db.executemany("DELETE FROM message WHERE id = ?", [(message.id,) for message in messages])
+            _forget(db, messages)
             db.executemany(
                 "UPDATE incident SET told = ?1, changed_us = ?3, told_open = ?2,"
                 " told_since_us = CASE WHEN NOT ?2 THEN 0 WHEN told_open THEN told_since_us ELSE ?3 END"
@@ -291,3 +293,10 @@ class Outbox:
             yield
         except sqlite3.Error as error:
             raise OutboxUnavailable(f"the outbox {self._path}: {error}") from error
+
+
+def _forget(db: sqlite3.Connection, messages: Sequence[Waiting]) -> None:
+    """Remove messages by one statement: with several Python would let go of its lock, and wrest it back, for each."""
+    for first in range(0, len(messages), _AT_A_TIME):
+        ids = [message.id for message in messages[first : first + _AT_A_TIME]]
+        db.execute(f"DELETE FROM message WHERE id IN ({', '.join('?' * len(ids))})", ids)

@@ -1,8 +1,7 @@
 """How messages come into the outbox: a whole batch by three statements.
 
 Python lets go of its lock (GIL) for every step of SQLite, and now and then the loop, which computes, is quicker to
-take it than the thread that wrote: the more steps, the more often. What leaves the outbox does so row by row: such a
-step is over within 4 us, before the loop has woken up, and whole batches as JSON cost two to four times the work.
+take it than the thread that wrote: the more steps, the more often.
 """
 
 from __future__ import annotations

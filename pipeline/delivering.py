@@ -218,24 +218,27 @@ class Delivery:
 
     def _deliver(self) -> float:
         """Carry all that is due; return how long until something else is."""
-        queue = self.instance.queue
+        queue, most = self.instance.queue, self._courier.most
         while not self._stop.is_set():
-            messages = self._outbox.due(queue, self._now_us(), self._courier.most)
-            if not messages:
-                break
-            arrived = self._courier.carry(messages)
-            self._delivered += arrived
-            if arrived:
-                self._succeeded()
-        due_us = self._outbox.next_due_us(queue)
-        return _IDLE_S if due_us is None else min(max(due_us - self._now_us(), 0) / 1e6, _IDLE_S)
+            messages = self._outbox.due(queue, self._now_us(), most)
+            if messages:
+                arrived = self._courier.carry(messages)
+                self._delivered += arrived
+                if arrived:
+                    self._succeeded()
+            if len(messages) == most:
+                self._measure()  # there may be many more
+                continue
+            due_us = self._outbox.next_due_us(queue)
+            if due_us is None or due_us > (now_us := self._now_us()):
+                return _IDLE_S if due_us is None else min((due_us - now_us) / 1e6, _IDLE_S)
+        return 0.0
 
     def _succeeded(self) -> None:
         if self._failing_since_us is not None:
             log.info("the receiver is back", receiver=self.instance.receiver, instance=self.instance.name)
         self._failures, self._failing_since_us, self._last_success_us = 0, None, self._now_us()
         self._metrics.answered(self.instance.receiver, self.instance.name)
-        self._measure()
 
     def _failed(self, text: str, cause: str, asked_s: float) -> float:
         """Return how long to wait: exponential with jitter, and no less than the receiver asks for."""

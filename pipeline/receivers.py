@@ -67,7 +67,7 @@ class Receivers:
         *,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         max_pending: int = 10_000,
-        gather_s: float = 0.1,
+        gather_s: float = 0.25,
         retry_s: float = 1.0,
     ) -> None:
         """Take the parts ready made; nothing runs before ``start``.

@@ -37,14 +37,14 @@ def fresh(name: str) -> str:
     return f"{name}-{os.getpid()}-{next(_names)}"
 
 
-def until(done: Callable[[], bool], timeout_s: float = 30.0) -> None:
+def until(done: Callable[[], bool], timeout_s: float = 60.0) -> None:
     """Call ``done``, which does something and takes a while, until it returns True."""
     deadline = time.monotonic() + timeout_s
     while not done():
         assert time.monotonic() < deadline, f"did not come about within {timeout_s:g} s"
 
 
-def drain(source: Source, records: int, timeout_s: float = 30.0) -> list[RecordBlock]:
+def drain(source: Source, records: int, timeout_s: float = 60.0) -> list[RecordBlock]:
     """Poll until so many records came; return their blocks."""
     blocks: list[RecordBlock] = []
 

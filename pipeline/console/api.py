@@ -7,7 +7,8 @@ they may hold anything, slashes included.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request
@@ -105,9 +106,19 @@ def api_routes(answers: Answers, asking: Asking, events: Events) -> APIRouter:
     )
     async def live() -> Response:
         """New steps, what is said of incidents, and health, as server-sent events; ends after half an hour."""
-        return StreamingResponse(events.listen(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+        stream = events.listen()
+        # Listens before the answer begins: a page that is told to be live misses nothing from then on.
+        told = _from_the_first(await anext(stream), stream)
+        return StreamingResponse(told, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
     return router
+
+
+async def _from_the_first(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
+    async with aclosing(rest):
+        yield first
+        async for chunk in rest:
+            yield chunk
 
 
 def _questions(router: APIRouter, answers: Answers, asking: Asking) -> None:

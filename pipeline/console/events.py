@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -58,8 +58,8 @@ class Events:
         """Return how many listen."""
         return len(self._clients)
 
-    def listen(self) -> AsyncIterator[bytes]:
-        """Return the events from now on, as they go over the wire; ends by itself after half an hour.
+    def listen(self) -> AsyncGenerator[bytes, None]:
+        """Return the events from when it is first asked, as they go over the wire; ends by itself after half an hour.
 
         Raises:
             TooMuch: if as many as may listen do.
@@ -76,7 +76,7 @@ class Events:
         for client in self._clients:
             client.wake.set()
 
-    async def _events(self, client: _Client) -> AsyncIterator[bytes]:
+    async def _events(self, client: _Client) -> AsyncGenerator[bytes, None]:
         loop = asyncio.get_running_loop()
         until_s = loop.time() + _LONGEST_S
         self._begin(client)

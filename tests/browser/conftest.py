@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.browser.console_server import Served, served
-from tests.browser.looking import WAIT_MS, Seen
+from tests.browser.looking import START_MS, WAIT_MS, Seen
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -28,7 +28,7 @@ def browser() -> Iterator[Browser]:
         pytest.skip("chromium is not installed")
     with sync_api.sync_playwright() as playwright:
         # Whoever is root has no other sandbox than the one around the whole.
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=START_MS)
         yield started
         started.close()
 

@@ -17,8 +17,9 @@ AXE = Path(os.environ.get("AXE_CORE", TOOLS / "node_modules" / "axe-core")) / "a
 Scheme = Literal["light", "dark"]
 WIDTHS = (390, 1440)
 LOOKS: tuple[tuple[int, Scheme], ...] = ((390, "light"), (1440, "dark"))
-WAIT_MS = 30_000
+WAIT_MS = 90_000
 """Long, for the machine may be busy with the rest of the suite."""
+START_MS = 120_000
 NOT_DRAWN = "[data-chart]:not([data-state=drawn])"
 
 

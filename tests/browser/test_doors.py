@@ -50,13 +50,14 @@ def test_logging_in_by_keyboard(context: BrowserContext, locked: Served, width: 
     seen.screen(width, scheme)
     page = seen.page
     page.goto(f"{locked.address}/incidents/{locked.world.open_id}")
-    assert page.evaluate("document.activeElement.id") == "token"
+    page.wait_for_selector("#token:focus")  # a browser gives it the focus once it draws the page
     fits(page)
     page.keyboard.type("wrong")
     page.keyboard.press("Enter")
     page.wait_for_selector("[role=alert]")
     assert "no such token" in page.locator("[role=alert]").inner_text()
     fits(page)
+    page.wait_for_selector("#token:focus")
     page.keyboard.type(TOKEN.secret)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Log in"
@@ -102,6 +103,7 @@ def meet(seen: Seen, console: Served, status: int) -> None:
 
 def fits(page: Page) -> None:
     """A page has our style, one heading, fits the screen, and everybody can use it."""
+    page.wait_for_load_state("load")  # its style may come after its first words
     assert "max-width: 1480px" in page.evaluate("[...document.styleSheets[0].cssRules].map((r) => r.cssText).join()")
     assert page.locator("h1").count() == 1
     assert too_wide(page) <= 0

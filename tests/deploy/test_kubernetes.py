@@ -219,7 +219,7 @@ def test_kustomize_builds_it() -> None:
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         pytest.skip("kubectl is not installed")
-    done = subprocess.run([kubectl, "kustomize", str(FOLDER)], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([kubectl, "kustomize", str(FOLDER)], capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr
     built = list(yaml.safe_load_all(done.stdout))
     (config,) = [each["metadata"]["name"] for each in built if each["kind"] == "ConfigMap"]

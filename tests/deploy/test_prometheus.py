@@ -33,7 +33,7 @@ ALERTS = {rule["alert"]: rule for rule in ALL_RULES if "alert" in rule}
 def checked(*arguments: str, text: str | None = None) -> None:
     """Run a tool and fail with what it says if it finds anything."""
     done = subprocess.run(
-        [tool(arguments[0]), *arguments[1:]], input=text, capture_output=True, text=True, timeout=60, check=False
+        [tool(arguments[0]), *arguments[1:]], input=text, capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "FAILED" not in done.stdout + done.stderr

@@ -219,7 +219,7 @@ class Monitor:
     def http(self, path: str, method: str = "GET") -> Any:
         """Return what the daemon answers, as JSON."""
         url = f"http://127.0.0.1:{self._port}{path}"
-        with urllib.request.urlopen(urllib.request.Request(url, method=method, headers={GUARD: "1"}), timeout=10) as a:
+        with urllib.request.urlopen(urllib.request.Request(url, method=method, headers={GUARD: "1"}), timeout=60) as a:
             return json.load(a)
 
     @contextmanager

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -111,14 +112,14 @@ def test_alerts_fire_when_the_broker_and_then_the_daemon_are_gone(tmp_path: Path
 
         def half_bad() -> bool:
             produce(broker.bootstrap_servers, "sensors", readings(5, bad=5), EmbeddedBroker.settings)
-            return "VedetteDeadLetters" in prometheus.firing()
+            return prometheus.firing() == {"VedetteDeadLetters"}
 
-        seen(half_bad, "half of what comes is bad")
-        assert prometheus.firing() == {"VedetteDeadLetters"}
+        # On a busy machine a few scrapes in a row may take too long, for which an alert is due: it must not last.
+        seen(half_bad, "half of what comes is bad, and nothing else is wrong")
 
         broker.close()
-        seen(lambda: "VedetteSourceUnreachable" in prometheus.firing(), "the broker is gone")
-        assert "VedetteDown" not in prometheus.firing()
+        away = {"VedetteSourceUnreachable"}
+        seen(lambda: prometheus.firing() & {"VedetteDown", *away} == away, "the broker is gone, and not the daemon")
 
         daemon.kill()
         seen(lambda: "VedetteDown" in prometheus.firing(), "the daemon is gone")
@@ -176,9 +177,13 @@ def test_prometheus_takes_entities_with_hostile_names(hostile: tuple[list[str], 
     """Protects every other metric: one label that Prometheus' parser refuses costs the whole scrape."""
     names, port = hostile
     with PrometheusServer(tmp_path, PROMETHEUS.format(rules="", port=port, timeout="1s")) as prometheus:
-        # The first scrape may be too slow, as Arrow is loaded by it.
-        seen(lambda: value(prometheus, "up") == 1, "Prometheus has scraped")
-        stored = prometheus.query('vedette_observed{channel="pm25"}')
+        stored: list[dict[str, Any]] = []
+
+        def scraped() -> bool:  # some scrapes may be too slow: the first one loads Arrow
+            stored[:] = prometheus.query('vedette_observed{channel="pm25"}')
+            return bool(stored)
+
+        seen(scraped, "Prometheus has scraped")
         assert sorted(float(each["value"][1]) for each in stored) == list(range(len(names)))
         by_value = {int(float(each["value"][1])): each["metric"]["entity"] for each in stored}
         for i in (0, 1, 2, 3, 6, 7, 8):

@@ -124,11 +124,15 @@ def newest(monitor: Monitor) -> Decision:
 
 def in_charge(monitor: Monitor, version: str, swaps: int) -> None:
     """Registry and daemon agree on who is in charge, after so many swaps, none of them forced."""
-    monitor.feed_until(lambda: monitor.metric("model_info", version=version), f"{version} takes charge")
+
+    def agreed() -> bool:  # a swap is told of by one number after the other
+        versions = [*monitor.registry.versions(STREAM), "linear"]
+        told = [v for v in versions if monitor.metric("model_info", version=v)]
+        return told == [version] and monitor.metric("model_swaps_total") >= swaps
+
+    monitor.feed_until(agreed, f"{version} takes charge")
     assert monitor.registry.champion_version(STREAM) == version
     assert monitor.metric("model_swaps_total") == swaps
-    versions = [*monitor.registry.versions(STREAM), "linear"]
-    assert [v for v in versions if monitor.metric("model_info", version=v)] == [version]
 
 
 def whole_story(monitor: Monitor, log: list[Any], first: str, second: str, refused: str) -> None:

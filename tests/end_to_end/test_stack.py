@@ -23,6 +23,8 @@ from tests.end_to_end.kafka_parts import wait_until
 ROOT = Path(__file__).parents[2]
 GREEN_S = 200.0
 """On an idle machine it takes a tenth of it; where numba has nothing compiled yet and others work too, much more."""
+END_S = 120.0
+"""A part has forty seconds to end."""
 DAYS = "2"
 """Of 144 steps: as many as a station needs to be past its warm-up, and too few to train on."""
 
@@ -77,12 +79,12 @@ def running(out: Path, *arguments: str, home: str | None) -> Iterator[Stack]:
     finally:
         if process.poll() is None:
             process.terminate()
-        process.wait(60.0)
+        process.wait(END_S)
 
 
 def get(address: str) -> tuple[int, str]:
     """Return status and text of what is answered."""
-    with urllib.request.urlopen(address, timeout=10.0) as answer:
+    with urllib.request.urlopen(address, timeout=60.0) as answer:
         return answer.status, answer.read().decode()
 
 
@@ -114,8 +116,12 @@ def test_everything_is_well_and_ends_at_an_interrupt(tmp_path: Path) -> None:
         assert list(parts) == ["Kafka", "stations", "Vedette", "Prometheus", "Alertmanager"]
         vedette, prometheus = parts["Vedette"]["address"], parts["Prometheus"]["address"]
 
-        targets = prometheus_says(prometheus, "targets")["activeTargets"]
-        assert {target["labels"]["job"]: target["health"] for target in targets}["vedette"] == "up"
+        def scraped() -> bool:
+            pause()  # one scrape may take too long on a busy machine
+            targets = prometheus_says(prometheus, "targets")["activeTargets"]
+            return {target["labels"]["job"]: target["health"] for target in targets}["vedette"] == "up"
+
+        wait_until(scraped, "Prometheus scrapes Vedette")
         rules = [rule for group in prometheus_says(prometheus, "rules")["groups"] for rule in group["rules"]]
         assert {rule["health"] for rule in rules} == {"ok"}
         assert "VedetteDown" in {rule["name"] for rule in rules}
@@ -143,7 +149,7 @@ def test_everything_is_well_and_ends_at_an_interrupt(tmp_path: Path) -> None:
         pids = [part["pid"] for part in parts.values() if part["pid"] is not None]
         assert len(pids) == (4 if os.environ.get("KAFKA_HOME") else 3)
         stack.process.send_signal(signal.SIGINT)
-        assert stack.process.wait(60.0) == 0, stack.text()
+        assert stack.process.wait(END_S) == 0, stack.text()
         assert all(gone(pid) for pid in pids)
         assert stack.text().rstrip().endswith("all of it has ended")
 
@@ -152,11 +158,18 @@ def test_one_that_dies_ends_all_and_is_named(tmp_path: Path) -> None:
     """Protects whoever looks for the cause: the part that ended is named with the end of its log, the rest is ended."""
     with running(tmp_path / "stack", "--embedded", home=None) as stack:
         stack.wait_for("prometheus/log")
-        stack.wait_for("vedette/log")
+
+        def all_started() -> bool:  # a log is there before the process that writes to it
+            pause()
+            assert stack.process.poll() is None, stack.text()
+            said = (stack.out / "prometheus" / "log").read_text(encoding="utf-8")
+            return len(children(stack.process.pid, "")) == 3 and "Start listening for connections" in said
+
+        wait_until(all_started, "all parts have started, and Prometheus listens", GREEN_S)
         (prometheus,) = children(stack.process.pid, "prometheus")
         others = children(stack.process.pid, "")
         os.kill(prometheus, signal.SIGKILL)
-        assert stack.process.wait(60.0) == 69
+        assert stack.process.wait(END_S) == 69
         text = stack.text()
         assert "Prometheus was ended by SIGKILL; the end of" in text
         assert "Start listening for connections" in text

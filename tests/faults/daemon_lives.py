@@ -35,6 +35,8 @@ from tests.pipeline.daemon_parts import CHANNELS, STEP_US, Rig, blocks_of
 _CHECKPOINT_EVERY_S = 4.0
 """Of the clock by hand: every eight steps."""
 _LOOK_EVERY_S, _TURN_EVERY_S, _PATIENCE_S = 0.01, 0.001, 60.0
+AHEAD = 20
+"""Turns that the loop goes on by while the watch's thread makes ready what is ordered; more only on a busy machine."""
 _DAY_US = 86_400_000_000
 
 
@@ -82,6 +84,8 @@ class Order:
     """Of the loop, after which it is done."""
     in_shadow: bool
     """It is put in shadow first, and promoted once it runs there."""
+    ahead: int = AHEAD
+    """Turns until the loop waits for it: the feed has an end."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,7 @@ class Life:
         self._registry = place.registry
         self._order = order
         self._ordered = False
+        self._pace = threading.Event()
         if kill is not None:
             self._arm(kill)
         self.rig = Rig(blocks_of(place.values), place.checkpoints, checkpoint_every_s=_CHECKPOINT_EVERY_S)
@@ -168,31 +173,48 @@ class Life:
             AssertionError: if the daemon does not come to the registry's champion in the end.
         """
         self.housekeeping.start()
-        daemon, pace, turn = self.rig.daemon, threading.Event(), 0
+        daemon, turn, since = self.rig.daemon, 0, 0
         while not self.rig.source.exhausted():
             daemon.turn()
             turn += 1
             if self._order is not None and turn >= self._order.turn:
                 self._carry_out(self._order)
-            pace.wait(_TURN_EVERY_S)  # the watch's thread gets a turn too, as in a daemon that waits for readings
-        until_s = time.monotonic() + _PATIENCE_S
-        while self.version != (self._registry.champion_version("air") or "linear"):
-            daemon.turn()
-            pace.wait(_TURN_EVERY_S)
-            if time.monotonic() > until_s:
-                raise AssertionError(f"the daemon stays with {self.version}")
+                since = since + 1 if self._is_awaited(self._order) else 0
+                if since > self._order.ahead:
+                    self._wait_for(self._order)
+            self._pace.wait(_TURN_EVERY_S)  # the watch's thread gets a turn too, as where readings are waited for
+        self._wait_for(self._order)
         daemon.finish()
         if daemon.shut_down() != 0:
             raise AssertionError("the daemon could not leave in order")
         self.housekeeping.close()
+
+    def _is_awaited(self, order: Order | None) -> bool:
+        """Return whether the registry says what is not yet so here."""
+        champion = self._registry.champion_version("air") or "linear"
+        return self.version != champion or (
+            order is not None and order.in_shadow and champion != order.version and not self._runs_in_shadow(order)
+        )
+
+    def _wait_for(self, order: Order | None) -> None:
+        """Let no reading come until what the registry says is so here, or is to come about by further readings."""
+        until_s = time.monotonic() + _PATIENCE_S
+        while self._is_awaited(order):
+            self.housekeeping.boundary(self.rig.stream)
+            self._pace.wait(_TURN_EVERY_S)
+            if time.monotonic() > until_s:
+                raise AssertionError(f"the daemon stays with {self.version}")
+
+    def _runs_in_shadow(self, order: Order) -> bool:
+        challenger = self.rig.stream.predictor.challenger
+        return challenger is not None and challenger.version == order.version
 
     def _carry_out(self, order: Order) -> None:
         """Do what is ordered, once."""
         if not self._ordered:
             self._ordered = True
             (self._registry.shadow if order.in_shadow else self._registry.promote)("air", order.version)
-        challenger = self.rig.stream.predictor.challenger
-        runs = order.in_shadow and challenger is not None and challenger.version == order.version
+        runs = order.in_shadow and self._runs_in_shadow(order)
         if runs and self._registry.champion_version("air") != order.version:
             self._registry.promote("air", order.version)
 

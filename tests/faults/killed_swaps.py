@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.outputs import Outputs
-from tests.faults.daemon_lives import Kill, Life, Order, Place, Stage
+from tests.faults.daemon_lives import AHEAD, Kill, Life, Order, Place, Stage
 from tests.faults.killing import ChildFailedError, gather_no_more, imported_from, in_child
 from tests.faults.networks import broken, constant, idle, keep
 from tests.faults.swap_marks import marks, troubles
@@ -65,7 +65,9 @@ class Town:
         registry, kill = self.place.registry, Kill(stage, n)
         before, way_back = registry.champion_version("air"), registry.predecessor("air")
         version = self.keep(stage, n)
-        order = None if version is None else Order(version, at_turn, stage is Stage.SHADOWING)
+        # What is lost by carelessness depends on when the kill comes, which must not depend on other processes then.
+        ahead = 0 if self.careless else AHEAD
+        order = None if version is None else Order(version, at_turn, stage is Stage.SHADOWING, ahead)
         if not self.live(order, kill):
             self.wrong.append(f"{kill}: it lived")
             return False
