@@ -13,7 +13,7 @@ from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 _LOOK_S = 0.02
-_PATIENCE_S = 10.0
+_PATIENCE_S = 60.0
 
 
 class FrigateLink:

@@ -116,7 +116,7 @@ class MosquittoServer:
             return
         process.send_signal(how)
         try:
-            process.wait(timeout=10)
+            process.wait(timeout=30)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -125,7 +125,7 @@ class MosquittoServer:
         assert self._process is not None
         assert self._process.poll() is None, self.log.read_text(encoding="utf-8") if self.log.exists() else "it ended"
         with socket.socket() as probe:
-            probe.settimeout(1)
+            probe.settimeout(10)
             if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                 return True
         return self._idle()

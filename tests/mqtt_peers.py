@@ -33,14 +33,14 @@ class Publisher:
         self._client.on_disconnect = lambda *_: self._connected.clear()
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
-        assert self._connected.wait(10)
+        assert self._connected.wait(60)
 
     def tell(self, told: Iterable[Told], qos: int = 1, retain: bool = False) -> int:
         """Publish; return how many, when the broker has acknowledged all."""
-        assert self._connected.wait(10)
+        assert self._connected.wait(60)
         sent: list[Any] = [self._client.publish(topic, payload, qos, retain) for topic, payload in told]
         for one in sent:
-            one.wait_for_publish(20)
+            one.wait_for_publish(60)
             assert one.is_published()
         return len(sent)
 

@@ -83,8 +83,8 @@ class Events:
         try:
             yield b"retry: 3000\n\n"
             while not self._closing and loop.time() < until_s:
-                for chunk in client.take():
-                    yield chunk
+                if waiting := client.take():
+                    yield waiting
                 try:
                     await asyncio.wait_for(client.wake.wait(), _SIGN_OF_LIFE_S)
                 except TimeoutError:
@@ -100,11 +100,11 @@ class Events:
             self._said.clear()  # nobody listened; pages have been made since
             self._task = asyncio.get_running_loop().create_task(self._look_again_and_again())
         self._clients.add(client)
-        client.put("health", self._health_now())
+        client.put(_written("health", self._health_now()))
         for stream in self._live.streams():
             told = self._step(stream)
             if told is not None:
-                client.put("step", told)
+                client.put(_written("step", told))
 
     async def _look_again_and_again(self) -> None:
         while True:
@@ -130,8 +130,9 @@ class Events:
 
     def _tell(self, event: str, data: Mapping[str, Any] | None) -> None:
         if data is not None:
+            written = _written(event, data)
             for client in self._clients:
-                client.put(event, data)
+                client.put(written)
 
     def _step(self, stream: str) -> dict[str, Any] | None:
         step = self._live.newest(stream)
@@ -157,22 +158,27 @@ class _Client:
         self._lost = 0
         self.wake = asyncio.Event()
 
-    def put(self, event: str, data: Mapping[str, Any]) -> None:
-        # ASCII JSON has no line breaks, whatever the names in it hold.
-        self._waiting.append(f"event: {event}\ndata: {json.dumps(data)}\n\n".encode("ascii"))
+    def put(self, event: bytes) -> None:
+        self._waiting.append(event)
         if len(self._waiting) > _MOST_WAITING:
             self._waiting.popleft()
             self._lost += 1
         self.wake.set()
 
-    def take(self) -> list[bytes]:
+    def take(self) -> bytes:
+        """Return all that waits as one piece, which is sent at once."""
         self.wake.clear()
-        chunks = list(self._waiting)
+        waiting = b"".join(self._waiting)
         self._waiting.clear()
         if self._lost:
-            chunks.insert(0, f'event: lost\ndata: {{"events": {self._lost}}}\n\n'.encode("ascii"))
+            waiting = _written("lost", {"events": self._lost}) + waiting
             self._lost = 0
-        return chunks
+        return waiting
+
+
+def _written(event: str, data: Mapping[str, Any]) -> bytes:
+    # ASCII JSON has no line breaks, whatever the names in it hold.
+    return f"event: {event}\ndata: {json.dumps(data)}\n\n".encode("ascii")
 
 
 def _told(message: AlertMessage) -> dict[str, Any]:

@@ -135,16 +135,17 @@ class Trial:
         self._thread = threading.Thread(target=run, name="trial", daemon=True)
         self._thread.start()
 
-    def until(self, condition: Callable[[], object], patience_s: float = 20.0) -> None:
+    def until(self, condition: Callable[[], object], patience_s: float = 60.0) -> None:
         """Wait for a condition; raise AssertionError when it does not come, or what the source raised before it."""
         deadline = time.monotonic() + patience_s
         while not condition():
-            if self.error is not None and not condition():
-                raise self.error
+            error = self.error
+            if error is not None and not condition() and self.error is error:  # which the condition may take away
+                raise error
             assert time.monotonic() < deadline, f"waited {patience_s} s in vain"
             time.sleep(_POLL_S)
 
-    def stop(self, patience_s: float = 5.0) -> float:
+    def stop(self, patience_s: float = 60.0) -> float:
         """Tell the source to leave; return the seconds it took. AssertionError if it did not."""
         started = time.monotonic()
         self._stop.set()
@@ -156,7 +157,7 @@ class Trial:
     @property
     def ended(self) -> bool:
         """Whether the source has left ``run``."""
-        return self._thread is not None and not self._thread.is_alive()
+        return self.error is not None or (self._thread is not None and not self._thread.is_alive())
 
     def readings(self) -> list[Reading]:
         """Return what Kafka has, as readings, in order."""

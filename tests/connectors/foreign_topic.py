@@ -35,7 +35,7 @@ class Topic:
     def put(self, value: bytes | None) -> None:
         """Write one record."""
         self._producer.produce(self.name, value, b"S7", partition=PARTITION)
-        self._producer.flush(10.0)
+        self._flush()
 
     def give(self, count: int, partitions: Sequence[int] = (PARTITION,)) -> None:
         """Write canonical readings of station S7 whose values go on counting from 1."""
@@ -43,12 +43,15 @@ class Topic:
             self.given += 1
             partition = partitions[self.given % len(partitions)]
             self._producer.produce(self.name, document(self.given), b"S7", partition=partition)
-        self._producer.flush(10.0)
+        self._flush()
+
+    def _flush(self) -> None:
+        assert self._producer.flush(60.0) == 0, "the broker does not take all"
 
     def committed(self) -> int:
         """Return the group's committed offset; below zero: none."""
         consumer = Consumer({"bootstrap.servers": self._servers, "group.id": self.group})
-        found = consumer.committed([TopicPartition(self.name, PARTITION)], 10.0)[0].offset
+        found = consumer.committed([TopicPartition(self.name, PARTITION)], 60.0)[0].offset
         consumer.close()
         return int(found)
 
@@ -70,5 +73,5 @@ def real_topic(kafka: LocalKafka) -> Topic:
     topic = Topic(kafka.bootstrap_servers, {})
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
     for done in admin.create_topics([NewTopic(topic.name, 2, 1)]).values():
-        done.result(20.0)
+        done.result(60.0)
     return topic

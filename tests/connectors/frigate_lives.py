@@ -104,7 +104,7 @@ class Lives:
         assert self._mother.stdin is not None
         assert self._mother.stdout is not None
         self._mother.stdin.close()
-        self._mother.wait(20.0)
+        self._mother.wait(60.0)
         self._mother.stdout.close()
 
 

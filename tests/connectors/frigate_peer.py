@@ -21,7 +21,7 @@ from pipeline.ingest.source_contract import Identity
 from pipeline.ingest.trial import Trial
 from tests.mosquitto_server import MosquittoServer
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 GRACE_S = 10.0
 Truth = dict[tuple[str, str, int], float]
 """Entity, channel and time."""

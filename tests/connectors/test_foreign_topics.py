@@ -16,6 +16,7 @@ from connectors.kafka_embedded import EmbeddedBroker
 from connectors.kafka_local import LocalKafka
 from connectors.spool import Parcel
 from pipeline.ingest.kinds.kafka import KafkaOptions
+from pipeline.ingest.source_contract import LEAVES_WITHIN_S
 from pipeline.ingest.trial import Trial
 from tests.connectors.foreign_topic import PARTITION, Topic, real_topic
 from tests.connectors.foreign_values import AVRO, avro, framed
@@ -48,7 +49,7 @@ def test_what_is_durable_is_committed_and_nothing_else(real_kafka: LocalKafka, t
         trial.until(lambda: topic.committed() == 30)
         topic.give(5)
         trial.until(lambda: values(trial) == list(range(1, 36)))
-        assert trial.stop() < 3.0
+        assert trial.stop() < LEAVES_WITHIN_S
         assert topic.committed() == 35, "told to stop it commits what is durable"
 
 
@@ -104,14 +105,14 @@ def test_what_fails_while_more_waits_for_room_comes_first(topic: Topic, tmp_path
         def fail_first(taken: Any) -> None:
             if not following.is_set():
                 topic.give(2)
-                assert following.wait(10.0)
+                assert following.wait(60.0)
                 raise OSError("no space left on the device")
             make_durable(taken)
 
         def offer_late(parcel: Parcel) -> Future[None]:
             if len(offered) == 1:
                 following.set()
-                offered[0].exception(10.0)
+                offered[0].exception(60.0)
             offered.append(offer(parcel))
             return offered[-1]
 

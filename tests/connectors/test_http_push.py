@@ -8,7 +8,6 @@ import socket
 import ssl
 import subprocess
 import threading
-import time
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from connectors.http_push import HttpPush
 from connectors.push_senders import Sender
 from connectors.reading import Reading
 from connectors.spool import Message
-from pipeline.ingest.source_contract import CHECKS, Check
+from pipeline.ingest.source_contract import CHECKS, LEAVES_WITHIN_S, Check
 from pipeline.ingest.trial import ListDelivery, Trial
 from tests.connectors.pushing_peer import PushingPeer
 from tests.connectors.remote_write_body import block, request, series
@@ -40,7 +39,7 @@ def trial(tmp_path: Path) -> Iterator[Trial]:
 
 @pytest.fixture
 def client() -> Iterator[httpx.Client]:
-    with httpx.Client(timeout=20.0, trust_env=False) as client:
+    with httpx.Client(timeout=60.0, trust_env=False) as client:
         yield client
 
 
@@ -192,7 +191,7 @@ class SlowDelivery(ListDelivery):
 
     def deliver(self, messages: Sequence[Message]) -> dict[str, ConnectorError]:
         self.reached.set()
-        assert self.go_on.wait(20.0)
+        assert self.go_on.wait(60.0)
         return super().deliver(messages)
 
 
@@ -208,11 +207,11 @@ def test_no_answer_before_it_is_durable(trial: Trial, client: httpx.Client) -> N
     answers: list[int] = []
     waiting = threading.Thread(target=lambda: answers.append(lines(client, url).status_code))
     waiting.start()
-    assert kafka.reached.wait(20.0)
-    assert httpx.get(f"{url}/ping", trust_env=False).status_code == 204
+    assert kafka.reached.wait(60.0)
+    assert httpx.get(f"{url}/ping", timeout=60.0, trust_env=False).status_code == 204
     assert not answers
     kafka.go_on.set()
-    waiting.join(20.0)
+    waiting.join(60.0)
     assert answers == [204]
 
 
@@ -223,9 +222,9 @@ def test_whoever_waits_is_told_to_come_again_when_it_stops(trial: Trial, client:
     answers: list[httpx.Response] = []
     waiting = threading.Thread(target=lambda: answers.append(lines(client, url)))
     waiting.start()
-    assert kafka.reached.wait(20.0)
-    assert trial.stop() < 2.0
-    waiting.join(20.0)
+    assert kafka.reached.wait(60.0)
+    assert trial.stop() < LEAVES_WITHIN_S
+    waiting.join(60.0)
     assert (answers[0].status_code, answers[0].headers["retry-after"]) == (503, "5")
     kafka.go_on.set()
 
@@ -234,9 +233,11 @@ def test_a_sender_that_hangs_up_loses_nothing_and_breaks_nothing(trial: Trial, c
     """Protects what was taken already, and the others, from senders with little patience."""
     kafka = slow(trial)
     url = listening(trial)
-    with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{url}/api/v2/write?precision=us", content=LINE, timeout=0.3, trust_env=False)
-    assert kafka.reached.wait(20.0)
+    with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as sender:
+        head = f"POST /api/v2/write?precision=us HTTP/1.1\r\nHost: a\r\nContent-Length: {len(LINE)}\r\n\r\n"
+        sender.sendall(f"{head}{LINE}".encode())
+        assert kafka.reached.wait(60.0)
+    assert client.get(f"{url}/ping").status_code == 204  # by then it has been noticed that the other one is gone
     kafka.go_on.set()
     assert lines(client, url).status_code == 204  # sent again, and known again
     assert len(trial.readings()) == 1
@@ -332,24 +333,25 @@ def test_too_many_bodies_at_once_are_put_off(trial: Trial, client: httpx.Client)
     kafka = slow(trial)
     url = listening(trial, HttpPush(most_body_bytes=1 << 20))
     body = f"# {'x' * 65_000}\n".encode() * 15 + LINE.encode()
-    waiting = [threading.Thread(target=lines, args=(httpx.Client(trust_env=False, timeout=20.0), url, body))
-               for _ in range(4)]  # fmt: skip
+    answers: list[int] = []
+    waiting = [threading.Thread(target=lambda: answers.append(lines(client, url, body).status_code)) for _ in range(5)]
     for one in waiting:
         one.start()
-    assert kafka.reached.wait(20.0)
-    trial.until(lambda: lines(client, url, body[:600_000]).status_code == 429)
+    trial.until(lambda: answers)
+    assert answers == [429]
     kafka.go_on.set()
     for one in waiting:
-        one.join(20.0)
+        one.join(60.0)
+    assert sorted(answers) == [204, 204, 204, 204, 429]
     assert lines(client, url, body).status_code == 204
 
 
 def test_silence_is_told(trial: Trial, client: httpx.Client) -> None:
     """Protects from a sender that died unnoticed."""
     url = listening(trial, HttpPush(quiet_after_s=0.2))
-    trial.until(lambda: "nobody has sent anything for 0.2 s" in trial.reasons)
-    lines(client, url)
-    trial.until(lambda: trial.reasons[-2] is not None and trial.reasons.count(None) >= 2)
+    silent = "nobody has sent anything for 0.2 s"
+    trial.until(lambda: silent in trial.reasons)
+    trial.until(lambda: lines(client, url).status_code == 204 and trial.reasons[:3] == [None, silent, None])
 
 
 def test_odd_bytes_and_connections_that_say_nothing(trial: Trial, client: httpx.Client) -> None:
@@ -358,13 +360,13 @@ def test_odd_bytes_and_connections_that_say_nothing(trial: Trial, client: httpx.
     port = int(url.rpartition(":")[2])
     odds = (b"\x16\x03\x01\x02\x00", b"GET / HTTP/9\r\n\r\n", b"POST /write HTTP/1.1\r\nContent-Length: -1\r\n\r\n")
     for odd in odds:
-        with socket.create_connection(("127.0.0.1", port), timeout=10.0) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=60.0) as connection:
             connection.sendall(odd)
             connection.shutdown(socket.SHUT_WR)
             assert connection.recv(100)[:12] in (b"HTTP/1.1 400", b"")
     silent = socket.create_connection(("127.0.0.1", port))
     assert lines(client, url).status_code == 204
-    assert trial.stop() < 2.5
+    assert trial.stop() < LEAVES_WITHIN_S
     silent.close()
 
 
@@ -373,12 +375,14 @@ def test_a_head_that_never_ends(
     answered: bool, trial: Trial, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Protects the places for connections from clients that send a byte now and then, whether or not they are known."""
-    monkeypatch.setattr("connectors.http_push._HEAD_S", 0.5)
     url = listening(trial)
+    if not answered:
+        monkeypatch.setattr("connectors.http_push._HEAD_S", 0.5)
     with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=0.1) as connection:
         if answered:
             connection.sendall(b"GET /ping HTTP/1.1\r\nHost: a\r\n\r\n")
             trial.until(lambda: came(connection) not in (b"", None))
+            monkeypatch.setattr("connectors.http_push._HEAD_S", 0.5)  # not before: it has to be answered first
         connection.sendall(b"GET /ping HTTP/1.1\r\nX-Slow: ")
 
         def hung_up() -> bool:
@@ -414,7 +418,7 @@ def test_tls(trial: Trial, tmp_path: Path) -> None:
     source = HttpPush(cert_file=certificate, key_file=key, now_us=lambda: NOW_US)
     url = listening(trial, source).replace("http:", "https:").replace("127.0.0.1", "localhost")
     trust = ssl.create_default_context(cafile=str(certificate))
-    with httpx.Client(verify=trust, trust_env=False) as client:
+    with httpx.Client(verify=trust, timeout=60.0, trust_env=False) as client:
         assert lines(client, url).status_code == 204
 
 
@@ -460,11 +464,9 @@ def test_order_of_one_sender_is_kept_over_pieces(trial: Trial, client: httpx.Cli
     """Protects the order in which one body's readings become durable, and a body of many pieces as a whole."""
     url = listening(trial)
     body = "".join(f"air,station=a pm25={i} {NOW_US - 60_000 + i}\n" for i in range(45_000))
-    started = time.monotonic()
     assert lines(client, url, body).status_code == 204
     readings: list[Reading] = trial.readings()
     assert [r.value for r in readings] == [float(i) for i in range(45_000)]
-    assert time.monotonic() - started < 60
 
 
 def test_a_secret_never_shows_in_answers_or_metrics(trial: Trial, client: httpx.Client) -> None:

@@ -19,6 +19,7 @@ from connectors.mqtt_messages import Broker, MqttMessage, Presence, Publish, Sub
 from connectors.mqtt_refusals import connection_refused
 from connectors.reading import Reading
 from connectors.source import Outlet
+from pipeline.ingest.source_contract import LEAVES_WITHIN_S
 from pipeline.ingest.trial import Trial
 from tests.connectors.test_http_post_tls import Authority
 from tests.mosquitto_server import MosquittoServer
@@ -71,7 +72,7 @@ def ends_with(broker: Broker, path: Path) -> BaseException | None:
     """Return what a run raises."""
     with Trial(path / "life") as trial:
         trial.run(Connected(broker))
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not trial.ended:
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -165,7 +166,7 @@ class Other:
         self._listening.close()
         for peer in self._kept:
             peer.close()
-        self._thread.join(5)
+        self._thread.join(60)
 
 
 def only_311(heard: bytes, granted: bytes = b"\x01") -> bytes:
@@ -241,7 +242,7 @@ def test_what_is_no_broker_raises_nothing_else(answer: bytes, tmp_path: Path) ->
 
 
 def test_it_leaves_while_a_silent_peer_is_waited_for(tmp_path: Path) -> None:
-    """Protects the graceful end: two seconds, whatever the peer does."""
+    """Protects the graceful end: about two seconds, whatever the peer does."""
     silent = Other(lambda _: None)
     try:
         for tls in (None, Tls()):
@@ -249,7 +250,7 @@ def test_it_leaves_while_a_silent_peer_is_waited_for(tmp_path: Path) -> None:
                 heard = len(silent.heard)
                 trial.run(Connected(Broker("127.0.0.1", "c", silent.port, tls=tls)))
                 trial.until(lambda heard=heard: len(silent.heard) > heard)  # type: ignore[misc]
-                assert trial.stop() < 2.0
+                assert trial.stop() < LEAVES_WITHIN_S
     finally:
         silent.close()
 
@@ -260,7 +261,7 @@ def test_it_leaves_a_broker_that_hangs(tmp_path: Path) -> None:
         trial.run(Connected(Broker("127.0.0.1", "c", server.port)))
         trial.until(lambda: None in trial.reasons)
         server.freeze()
-        assert trial.stop() < 2.0
+        assert trial.stop() < LEAVES_WITHIN_S
 
 
 def test_a_broker_that_hangs_is_noticed(tmp_path: Path) -> None:

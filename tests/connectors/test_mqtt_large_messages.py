@@ -53,7 +53,7 @@ def read_all(client: SwiftClient, ours: socket.socket, sent: bytes, theirs: sock
 
     threading.Thread(target=send, daemon=True).start()
     most, outcome = 0, 0
-    while not outcome and select.select([ours], [], [], 20.0)[0]:
+    while not outcome and select.select([ours], [], [], 60.0)[0]:
         outcome = int(client.loop_read())
         most = max(most, len(client._in_packet["packet"]))
     return most, outcome

@@ -12,6 +12,7 @@ import pytest
 
 from connectors.http_push import HttpPush
 from connectors.pushed import HOPELESS, PIECE_READINGS
+from pipeline.ingest.source_contract import LEAVES_WITHIN_S
 from pipeline.ingest.trial import Trial
 from tests.connectors.remote_write_body import block, request, series
 
@@ -37,9 +38,11 @@ def listening(trial: Trial, source: HttpPush | None = None) -> str:
 
 
 def zipped(url: str, path: str, body: bytes, **headers: str) -> httpx.Response:
-    packed = gzip.compress(body, 1, mtime=0)
-    headers |= {"content-encoding": "gzip"}
-    return httpx.post(f"{url}{path}", content=packed, headers=headers, timeout=60.0, trust_env=False)
+    return posted(f"{url}{path}", gzip.compress(body, 1, mtime=0), **headers, **{"content-encoding": "gzip"})
+
+
+def posted(address: str, body: bytes, **headers: str) -> httpx.Response:
+    return httpx.post(address, content=body, headers=headers, timeout=60.0, trust_env=False)
 
 
 BODIES = {
@@ -68,8 +71,8 @@ def test_others_are_answered_while_a_large_bad_body_is_read(kind: str, trial: Tr
             line = f"air,station=small pm25={number} {NOW_US + number}\n"
             assert client.post(f"{url}/write?precision=us", content=line).status_code == 204
     assert not answers  # so all ten were answered while it was being read
-    assert trial.stop(10.0) < 5.0
-    large.join(20.0)
+    assert trial.stop() < LEAVES_WITHIN_S
+    large.join(60.0)
     assert answers[0].status_code == 503  # the process stops; send this again
 
 
@@ -110,24 +113,24 @@ def test_the_samples_of_one_series_come_in_pieces(trial: Trial) -> None:
     trial.outlet.offer = lambda readings, **more: offered.append(len(readings)) or offer(readings, **more)  # type: ignore
     samples = [(1.0, NOW_US // 1000 - i) for i in range(2 * PIECE_READINGS + 7)]
     body = block(request(series({"__name__": "m", "instance": "a"}, samples)))
-    assert httpx.post(f"{url}/api/v1/write", content=body, timeout=60.0, trust_env=False).status_code == 204
+    assert posted(f"{url}/api/v1/write", body).status_code == 204
     assert offered == [PIECE_READINGS, PIECE_READINGS, 7]
 
 
 def test_what_would_grow_too_large_when_it_is_decoded_is_refused(trial: Trial) -> None:
     """Protects memory: 16 MB of empty lists are half a gigabyte once they are objects. Plain readings have room."""
     url = listening(trial, HttpPush(most_body_bytes=100_000, now_us=lambda: NOW_US))
-    answer = httpx.post(f"{url}/api/readings", content=b"[" + b"[]," * 30_000 + b"3]", headers=JSON, trust_env=False)
+    answer = posted(f"{url}/api/readings", b"[" + b"[]," * 30_000 + b"3]", **JSON)
     assert answer.status_code == 413
     assert "send fewer readings at once" in answer.json()["error"]
     reading = b'{"entity":"a","channel":"b","time":"2026-11-20T16:00:00Z","value":1,"unit":"ug/m3","quality":"good"}'
     body = b"[" + b",".join([reading] * 980) + b"]"
-    answer = httpx.post(f"{url}/api/readings", content=body, headers=JSON, trust_env=False)
+    answer = posted(f"{url}/api/readings", body, **JSON)
     assert (answer.status_code, answer.json()["accepted"]) == (200, 980)
 
 
 def test_an_empty_query_may_be_no_large_body(trial: Trial) -> None:
     """Protects the loop from reading megabytes of a form of which one word counts."""
     url = listening(trial)
-    answer = httpx.post(f"{url}/query", content=b"q=a&" * 100_000, trust_env=False)
+    answer = posted(f"{url}/query", b"q=a&" * 100_000)
     assert answer.status_code == 413

@@ -270,13 +270,14 @@ class EdgeNode:
         self._client.on_message = self._commanded
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
-        assert ready.wait(10)
+        assert ready.wait(60)
 
-    def bear(self) -> None:
+    def bear(self) -> Any:
+        """Say the births; return what tells when they are on their way."""
         with self._turn:
             self._seq = 0
             self._say("NBIRTH", BD_SEQ)
-            self._say("DBIRTH", {"name": "flow", "alias": 1, "datatype": INT32, "is_null": True}, device="pump")
+            return self._say("DBIRTH", {"name": "flow", "alias": 1, "datatype": INT32, "is_null": True}, device="pump")
 
     def tell(self, value: int) -> None:
         with self._turn:
@@ -302,10 +303,11 @@ class EdgeNode:
         self.bear()
         self.rebirths += 1  # only now: whoever waits for it tells something at once, which must come after the birth
 
-    def _say(self, kind: str, *metrics: Mapping[str, Any], device: str = "") -> None:
+    def _say(self, kind: str, *metrics: Mapping[str, Any], device: str = "") -> Any:
         topic = "/".join(filter(None, ("spBv1.0", "plant", kind, "edge", device)))
-        self._client.publish(topic, packed(self._seq, *metrics), qos=0)
+        said = self._client.publish(topic, packed(self._seq, *metrics), qos=0)
         self._seq = (self._seq + 1) % 256
+        return said
 
 
 @pytest.fixture
@@ -360,7 +362,7 @@ def test_it_keeps_the_contract(check: Check, server: MosquittoServer, tmp_path: 
 def test_an_edge_node_from_birth_to_death(server: MosquittoServer, tmp_path: Path) -> None:
     """Protects the whole way on a real broker: a missed birth is asked for and answered, a gap too, then death."""
     node = EdgeNode(server.port)
-    node.bear()
+    node.bear().wait_for_publish(60)  # else it may be heard by who only comes now
     with Trial(tmp_path / "life") as trial:
         trial.run(SparkplugSource(Broker("127.0.0.1", "host", server.port)))
         trial.until(lambda: None in trial.reasons)

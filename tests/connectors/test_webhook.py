@@ -17,6 +17,7 @@ from connectors.http_post import HttpPoster, shown_url
 from connectors.webhook import Webhook, sign, verify
 from tests.http_receiver import HttpReceiver, Reply
 from tests.http_receiver import receiver as receiver  # a fixture
+from tests.kafka_broker import until
 
 Make = Callable[..., Webhook]
 IN_900_S = "in 900 s"
@@ -27,7 +28,7 @@ def make() -> Iterator[Make]:
     """Return a function that opens a webhook; what it opened is closed in the end."""
     made: list[Webhook] = []
 
-    def make(url: str, secret: str | None = "s3cret", timeout_s: float = 10.0) -> Webhook:
+    def make(url: str, secret: str | None = "s3cret", timeout_s: float = 60.0) -> Webhook:
         made.append(Webhook(url, secret, timeout_s))
         return made[-1]
 
@@ -132,7 +133,14 @@ def test_a_receiver_that_hangs_is_left(receiver: HttpReceiver, make: Make) -> No
         webhook.post(b"{}", "a:0", 0.0)
     assert caught.value.cause == "timeout"
     receiver.open.set()
-    assert webhook.post(b"{}", "a:0", 0.0).status == 200
+
+    def goes_on() -> bool:
+        try:
+            return webhook.post(b"{}", "a:0", 0.0).status == 200
+        except ReceiverUnavailable:  # so little time may not be enough for a busy machine
+            return False
+
+    until(goes_on)
 
 
 def test_a_receiver_that_drips_is_left(receiver: HttpReceiver, make: Make) -> None:
@@ -166,7 +174,7 @@ def test_an_exchange_can_be_ended_from_outside(receiver: HttpReceiver, make: Mak
     thread.start()
     receiver.wait_until(lambda: len(receiver.requests) == 1)
     webhook.abort()
-    thread.join(30.0)
+    thread.join(60.0)
     assert ended == ["given up: shutting down"]
 
 

@@ -13,8 +13,8 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -28,7 +28,7 @@ from tests.ingest.nursery import Nursery
 
 _MAIN = "import sys; from pipeline.cli import main; sys.exit(main())"
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-_PATIENCE_S = 20.0
+_PATIENCE_S = 60.0
 Identity = tuple[str, str, int]
 """Entity, channel and time."""
 
@@ -122,12 +122,13 @@ ingest:
         os.kill(life.pid, signal.SIGKILL)
         assert self.ended() == -signal.SIGKILL
 
-    def stop(self, timeout_s: float = 30.0) -> int:
-        """Tell it to leave; return the exit code."""
+    def stop(self, timeout_s: float = 60.0) -> int:
+        """Tell it to leave, once it has started: before that nobody listens; return the exit code."""
+        self.wait_started()
         os.kill(self._alive().pid, signal.SIGTERM)
         return self.ended(timeout_s)
 
-    def ended(self, timeout_s: float = 30.0) -> int:
+    def ended(self, timeout_s: float = 60.0) -> int:
         """Wait for its end; return the exit code."""
         assert self._life is not None
         code = self._life.ended(timeout_s)
@@ -146,7 +147,7 @@ ingest:
         """Return what its HTTP server answers; "" while it does not."""
         self._alive()
         try:
-            with _DIRECT.open(f"http://127.0.0.1:{self.port}{path}", timeout=5.0) as answer:
+            with _DIRECT.open(f"http://127.0.0.1:{self.port}{path}", timeout=30.0) as answer:
                 return str(answer.read().decode())
         except OSError:
             return ""
@@ -175,7 +176,7 @@ ingest:
     ) -> None:
         if self._life is not None and self._life.ended(0.0) is None:
             os.kill(self._life.pid, signal.SIGKILL)
-            self._life.ended(10.0)
+            self._life.ended(60.0)
 
 
 class _Life(Protocol):
@@ -263,7 +264,7 @@ class Door:
         self._target = host, int(port)
         self._port = free_port()
         self._server: socketserver.ThreadingTCPServer | None = None
-        self._open: set[socket.socket] = set()
+        self._through = _Through()
 
     @property
     def address(self) -> str:
@@ -274,14 +275,13 @@ class Door:
         """Let everybody through."""
         if self._server is not None:
             return
-        target, through = self._target, self._open
+        target = self._target
+        through = self._through = _Through()
 
         class Passage(socketserver.BaseRequestHandler):
             def handle(self) -> None:
-                with socket.create_connection(target) as other:
-                    through.update((self.request, other))
+                with socket.create_connection(target) as other, through.passing(self.request, other):
                     _pass_on(self.request, other)
-                    through.difference_update((self.request, other))
 
         class Server(socketserver.ThreadingTCPServer):
             allow_reuse_address = True
@@ -298,9 +298,7 @@ class Door:
             return
         server.shutdown()
         server.server_close()
-        for one in list(self._open):
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
+        self._through.throw_out()
 
     def __enter__(self) -> Door:
         self.open()
@@ -310,6 +308,37 @@ class Door:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.shut()
+
+
+class _Through:
+    """Who is within while a door is open; nobody any more once all are thrown out, not even who is just coming."""
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+        self._over = False
+        self._sockets: set[socket.socket] = set()
+
+    @contextmanager
+    def passing(self, *sockets: socket.socket) -> Iterator[None]:
+        with self._turn:
+            self._sockets.update(sockets)
+            if self._over:
+                self._end_all()
+        try:
+            yield
+        finally:
+            with self._turn:
+                self._sockets.difference_update(sockets)
+
+    def throw_out(self) -> None:
+        with self._turn:
+            self._over = True
+            self._end_all()
+
+    def _end_all(self) -> None:
+        for one in self._sockets:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
 
 
 def _pass_on(one: socket.socket, other: socket.socket) -> None:

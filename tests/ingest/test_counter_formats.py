@@ -40,7 +40,7 @@ def times_us() -> list[int]:
 
 @pytest.fixture
 def client() -> Iterator[httpx.Client]:
-    with httpx.Client(timeout=20.0, trust_env=False) as client:
+    with httpx.Client(timeout=60.0, trust_env=False) as client:
         yield client
 
 
@@ -166,7 +166,7 @@ ingest:
             lines = f"gate,host=gate-1 ins={total} {now_us + total}"
             assert client.post(f"{url}/api/v2/write?precision=us", content=lines).is_success
         assert client.post(f"{url}/v1/metrics", json=otlp(point(now_us + totals[0], 10.0, NOW_US))).is_success
-        assert ingest.supervisor.stop(10.0) == []
+        assert ingest.supervisor.stop(60.0) == []
         ingest.delivering.close()
         ingest.spool.close()
         found.append([(one["channel"], one["value"]) for one in (json.loads(m.value) for m in lists.messages)])

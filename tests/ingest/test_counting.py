@@ -198,7 +198,7 @@ class Lives:
             rest = rest[size:]
         for parcel, durable in sent:
             try:
-                durable.result(20.0)
+                durable.result(60.0)
             except ConnectorError:
                 break
             if self.killed:

@@ -40,7 +40,7 @@ def test_files_are_read_through_kills_and_then_the_process_ends_well(
     ensure_topics(servers, {topic: 2}, settings=settings)
     with IngestProcess(tmp_path, servers, topic, section, settings=words) as process:
         _kill_within(process, "history", 2 * ROWS)
-        assert process.ended(60.0) == 0, process.said()
+        assert process.ended(120.0) == 0, process.said()
     found = Found(servers, topic, settings)
     assert found.by_entity() == {"S0": ROWS, "S1": ROWS}
     assert not found.out_of_order()

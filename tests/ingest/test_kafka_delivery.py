@@ -162,7 +162,7 @@ def test_what_one_topic_refuses_is_told_of_it_alone(real_kafka: LocalKafka, sett
     assert delivery.deliver(bad[:2]).keys() == {missing, "not a name"}, "alone as well"
     ensure_topics(real_kafka.bootstrap_servers, {missing: 1})
     assert delivery.deliver(bad[:1]) == {}
-    assert time.monotonic() - started < 5.0
+    assert time.monotonic() - started < 9.0  # a message to a missing topic waits for ten seconds
     assert isinstance(delivery._producer, SwiftProducer if settings is SWIFT else SteadyProducer)
     delivery.close()
 
@@ -204,7 +204,7 @@ def test_a_topic_that_is_deleted_is_noticed(real_kafka: LocalKafka, settings: di
     assert {topic: "there is no topic" in str(error) for topic, error in refused.items()} == {gone: True}
     assert delivery.deliver(both).keys() == {gone}
     ensure_topics(real_kafka.bootstrap_servers, {gone: 1})
-    until(lambda: delivery.deliver(both) == {}, 10.0)
+    until(lambda: delivery.deliver(both) == {})
     delivery.close()
     assert set(values(read_all(real_kafka.bootstrap_servers, gone, {}))) == {0}
 
@@ -237,7 +237,7 @@ def test_a_topic_that_may_not_be_written_is_told_of_it_alone() -> None:
         for settings in (SWIFT, STEADY):
             delivery = KafkaDelivery(kafka.bootstrap_servers, settings=settings)
             messages = [Message(topic, "a", b"1") for topic in ("hidden", "well", "read_only")]
-            until(lambda delivery=delivery, messages=messages: len(delivery.deliver(messages)) == 2, 10.0)  # type: ignore[misc]
+            until(lambda delivery=delivery, messages=messages: len(delivery.deliver(messages)) == 2)  # type: ignore[misc]
             for _ in range(3):
                 refused = delivery.deliver(messages)
                 assert {topic: type(error) for topic, error in refused.items()} == {
@@ -292,6 +292,6 @@ def deleted(kafka: LocalKafka, topic: str) -> None:
     admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
     try:
         admin.delete_topics([topic])
-        until(lambda: topic not in admin.list_topics(), 10.0)
+        until(lambda: topic not in admin.list_topics())
     finally:
         admin.close()

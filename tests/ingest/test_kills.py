@@ -25,6 +25,8 @@ from tests.kafka_broker import fresh
 KILLS = 20
 AWAY = frozenset((4, 5, 6, 12, 13))
 """Kills while Kafka is away: a life begins without it, spools, and is killed; the next ones too."""
+SPOOLED = 6
+"""The one of those that comes only when something has been spooled: the last after several lives without Kafka."""
 AT_ONCE = frozenset((3, 9, 14))
 """Kills while the process starts; the others come once its sources run."""
 
@@ -68,6 +70,8 @@ def kill_and_compare(tmp_path: Path, request: pytest.FixtureRequest, seed: int) 
             if kill not in AT_ONCE:
                 process.wait_started()
             time.sleep(moments.uniform(0.0, 1.5 if kill in AT_ONCE else 0.6))
+            if kill == SPOOLED:
+                wait_until(lambda: process.metric("spool_readings") > 0, "readings wait in the spool")
             spooled = max(spooled, process.metric("spool_readings")) if kill in AWAY else spooled
             process.kill()
             door.shut() if kill + 1 in AWAY else door.open()

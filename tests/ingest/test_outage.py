@@ -21,6 +21,7 @@ from tests.kafka_broker import fresh
 from tests.mosquitto_server import mosquitto
 
 SAMPLE_S = 0.2
+FULL = "it is full: sources have to wait"
 FLAT_MB = 24.0
 """What memory may differ by from one half of an outage to the other: allocators and one batch in the making."""
 
@@ -54,20 +55,25 @@ class Outage:
         )
 
 
-def outage(folder: Path, kafka: LocalKafka, away_s: float, max_spool: int, count: int) -> Outage:
+def outage(
+    folder: Path, kafka: LocalKafka, away_s: float, max_spool: int, count: int, until_full: bool = False
+) -> Outage:
     """Take Kafka away from a process with three sources, and bring it back; return what was seen.
 
     Args:
         folder: for its files.
         kafka: stopped and started.
-        away_s: how long it does not run.
+        away_s: how long it does not run, at least.
         max_spool: bytes.
         count: readings that a source gets about twenty times a second.
+        until_full: whether it stays away until the spool is full, and senders and people have been told so.
     """
     mosquitto()  # or skip
     topic = fresh("outage")
     ensure_topics(kafka.bootstrap_servers, {topic: 2})
-    memory, spooled, notes = [], [], set()
+    memory: list[float] = []
+    spooled: list[float] = []
+    notes: set[str] = set()
     with ExitStack() as parts:
         pusher = parts.enter_context(closing(Pusher()))
         gauge = parts.enter_context(closing(Gauge(10_000, "1s", 0.2)))
@@ -87,11 +93,17 @@ def outage(folder: Path, kafka: LocalKafka, away_s: float, max_spool: int, count
         parts.callback(start_again, kafka)  # whatever happens, other tests want it
         wait_until(lambda: "Kafka does not take readings" in process.said(), "it is noticed")
         since_s = time.monotonic()
-        while time.monotonic() - since_s < away_s:
+
+        def enough() -> bool:
+            time.sleep(SAMPLE_S)
             memory.append(process.memory_mb())
             spooled.append(process.metric("spool_bytes"))
-            notes |= set(json.loads(process.asked("/readyz"))["notes"])
-            time.sleep(SAMPLE_S)
+            said = process.asked("/readyz")
+            notes.update(json.loads(said)["notes"] if said else ())
+            told = pusher.answers()[429] > 0 and any(FULL in note for note in notes)
+            return time.monotonic() - since_s >= away_s and (told or not until_full)
+
+        wait_until(enough, f"Kafka is away for {away_s:g} s")
         full, answers = process.metric("spool_full_total"), pusher.answers()
         truth = feeding.finish()
         kafka.start()
@@ -129,11 +141,11 @@ def assert_nothing_is_wrong(seen: Outage) -> None:
 def test_kafka_goes_away_under_load_and_the_spool_fills(tmp_path: Path, real_kafka: LocalKafka) -> None:
     """Protects every reading through an outage that the spool is too small for, and whoever has to look after it."""
     most = 1 << 20
-    seen = outage(tmp_path, real_kafka, 6.0, most, 40)
+    seen = outage(tmp_path, real_kafka, 6.0, most, 40, until_full=True)
     assert_nothing_is_wrong(seen)
     assert most / 2 < max(seen.spool_bytes) <= most
     assert seen.full > 0
-    assert any("it is full: sources have to wait" in note for note in seen.notes)
+    assert any(FULL in note for note in seen.notes)
     assert "the spool is full: sources have to wait until Kafka is back" in seen.log
     assert seen.answers[429] > 0
     assert seen.answers[204] > 0

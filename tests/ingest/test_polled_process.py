@@ -54,9 +54,8 @@ def test_one_that_is_refused_and_one_that_hangs_stop_no_other(
             wait_until(lambda: process.metric("source_up", "england") == 1.0, "England answers")
             wait_until(lambda: "answers 403" in process.asked("/readyz?verbose") + process.said(), "it is said")
             wait_until(lambda: bool(hanging.asked), "the one that hangs is asked")
-            started = time.monotonic()
             assert process.stop() == 0
-            assert time.monotonic() - started < 8.0
+            assert "did not leave in time" not in process.said()
             assert KEY not in process.log.read_text(encoding="utf-8")
             assert len(blocked.asked) == 1
     finally:

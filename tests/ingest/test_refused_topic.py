@@ -41,10 +41,11 @@ def test_a_deleted_topic_holds_up_only_its_own_sources(tmp_path: Path, real_kafk
             found = Found.once_there(set(pushed), servers, air, {})
             assert set(pushed) == set(found.ids)
         wait_until(lambda: process.metric("spool_readings") == len(waiting), "what is for it waits")
-        assert process.metric("spool_topic_readings", topic=water) == len(waiting)
-        assert process.metric("kafka_up") == 1
+        wait_until(lambda: process.metric("spool_topic_readings", topic=water) == len(waiting), "by topic, too")
+        wait_until(lambda: process.metric("kafka_up") == 1, "Kafka is there")
         why = f"there is no topic {water}, and the broker makes none: create it, or correct the name"
-        assert f"topic {water} takes no readings (writing to Kafka: {why})" in process.asked("/readyz")
+        note = f"topic {water} takes no readings (writing to Kafka: {why})"
+        wait_until(lambda: note in process.asked("/readyz"), "it is told")
         ensure_topics(servers, {water: 2})
         wait_until(lambda: process.metric("spool_readings") == 0, "all of it comes")
         wait_until(lambda: process.metric("topic_refused", topic=water) == 0, "it is well")

@@ -40,7 +40,7 @@ class Registry:
     def keep(self, source: str, told: Sequence[Site], now_us: int) -> int:
         """Keep places unless something is wrong."""
         self.asked += 1
-        self.go_on.wait(10.0)
+        self.go_on.wait(60.0)
         if self.away:
             raise StoreUnavailable("the database is away")
         if any(site.entity == self.refuses for site in told):
@@ -60,7 +60,7 @@ def until_kept(keeper: SiteKeeper) -> None:
         time.sleep(0.005)
         return keeper.waiting == 0
 
-    until(nothing_waits, 10.0)
+    until(nothing_waits)
 
 
 def test_what_is_told_again_costs_no_question() -> None:
@@ -83,13 +83,13 @@ def test_a_database_that_hangs_or_is_away_holds_up_no_source() -> None:
     registry.go_on.clear()
     keeper = SiteKeeper(registry, first_wait_s=0.01)
     keeper.describe("air", [Site("a", "old")])
-    until(lambda: registry.asked == 1, 10.0)
+    until(lambda: registry.asked == 1)
     began = time.monotonic()
     keeper.describe("air", [Site("a", "new"), Site("b")])
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 20.0
     registry.away = True
     registry.go_on.set()
-    until(lambda: registry.asked >= 3, 10.0)
+    until(lambda: registry.asked >= 3)
     assert keeper.notes() == ["2 sites wait for the alert database: the database is away"]
     registry.away = False
     until_kept(keeper)
@@ -106,7 +106,7 @@ def test_news_while_a_place_is_written_is_not_lost() -> None:
     registry.go_on.clear()
     keeper = SiteKeeper(registry)
     keeper.describe("air", [Site("a", "old")])
-    until(lambda: registry.asked == 1, 10.0)
+    until(lambda: registry.asked == 1)
     keeper.describe("air", [Site("a", "new")])
     registry.go_on.set()
     until_kept(keeper)
@@ -147,7 +147,7 @@ def test_the_end_tries_once_more() -> None:
     registry = Registry()
     keeper = SiteKeeper(registry)
     keeper.describe("air", [Site("a")])
-    keeper.close()
+    keeper.close(60.0)
     assert registry.entities() == ["a"]
     SiteKeeper(registry).close()  # who never had anything to keep leaves too
 
@@ -188,7 +188,7 @@ def test_places_are_named_as_their_readings(tmp_path: Path) -> None:
     keeper.close()
     (row,) = store.sites(["fr/7"])
     store.close()
-    ingest.delivering.close(5.0)
+    ingest.delivering.close(60.0)
     ingest.spool.close()
     assert (row.source, row.channels, row.limits) == ("weir", {"pm25": "ug/m3"}, {"pm25": (0.0, 900.0)})
     (message,) = lists.messages
@@ -213,7 +213,7 @@ def test_a_process_tells_where_its_stations_are_while_kafka_is_away(tmp_path: Pa
                 return bool(store.sites([f"fr/{STATION}"]))
             return False
 
-        until(kept, 40.0)
+        until(kept)
         (row,) = store.sites([f"fr/{STATION}"])
         assert process.stop() == 0
     store.close()
