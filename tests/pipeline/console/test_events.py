@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, MutableMapping
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from pipeline.console.troubles import TooMuch
 from pipeline.incident import AlertMessage, Kind, Phase, Severity, Tier
 from pipeline.live import Live
 from pipeline.status import NotReady, Status
-from tests.pipeline.console.console_parts import HOSTILE, NOW_US, step
+from tests.pipeline.console.console_parts import HOSTILE, NOW_US, console, step
 
 
 def message(reason: str = "it is odd", entity: str = HOSTILE) -> AlertMessage:
@@ -112,3 +113,34 @@ def test_what_is_said_while_nobody_listens_is_bounded() -> None:
     for i in range(5_000):
         events.said([message(str(i))])
     assert len(events._said) <= 1_000
+
+
+def test_whoever_is_answered_is_listened_to(tmp_path: Path) -> None:
+    """Protects live pages: what happens once a browser shows itself live is not missed by its stream."""
+    one = console(tmp_path)
+    listeners: list[int] = []
+    asked, left = iter([{"type": "http.request", "body": b"", "more_body": False}]), asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        for request in asked:
+            return request
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            listeners.append(one.events.clients())
+            left.set()
+
+    async def scene() -> None:
+        app = one.browser().app
+        scope = {
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "path": "/api/events",
+            "raw_path": b"/api/events", "query_string": b"", "root_path": "", "scheme": "http",
+            "headers": [(b"host", b"localhost:9464")], "client": ("127.0.0.1", 40_000), "server": ("127.0.0.1", 9464),
+        }  # fmt: skip
+        async with asyncio.timeout(30):
+            await app(scope, receive, send)
+
+    asyncio.run(scene())
+    assert listeners == [1]
