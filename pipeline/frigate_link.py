@@ -14,6 +14,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 _LOOK_S = 0.02
 _PATIENCE_S = 60.0
+_ANSWER_S = 10.0
+"""A broker that has not answered by then is tried anew."""
 
 
 class FrigateLink:
@@ -117,9 +119,11 @@ class FrigateLink:
         client.connect(*self._address, keepalive=60)
         client.loop_start()
         self._client = client
-        if not known.wait(_PATIENCE_S):
+        if not known.wait(_ANSWER_S):
             return
         self._up.set()
+        if not client.is_connected():  # lost already, and that was said before
+            self._up.clear()
         self._greet()
 
     def _drop(self) -> None:

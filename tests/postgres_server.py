@@ -48,7 +48,7 @@ class PostgresServer:
         """Start it and return when it answers."""
         options = " ".join(f"-c {setting}" for setting in _SETTINGS) + f" -k {self.folder}"
         self._run(
-            "pg_ctl", "-D", str(self._data), "-w", "-t", "30", "-l", str(self.folder / "log"), "-o", options, "start"
+            "pg_ctl", "-D", str(self._data), "-w", "-t", "100", "-l", str(self.folder / "log"), "-o", options, "start"
         )
 
     def stop(self) -> None:

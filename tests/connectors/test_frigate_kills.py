@@ -55,7 +55,7 @@ def test_kills_lose_no_object_and_count_none_twice(tmp_path: Path) -> None:
                 lives.kill()
             minutes = range(int(clock.base // 60), int(clock.now() // 60))
             lives.begin()
-            wait_until(lambda: lives.size() > 0 and clock.now() // 60 > minutes[-1] + SETTLES, "what was lost is missed")
+            wait_until(lambda: lives.size() > 0 and clock.now() // 60 > minutes[-1] + SETTLES, "all lost is missed")
         finally:
             enough.set()
             street.join()

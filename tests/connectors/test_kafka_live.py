@@ -32,8 +32,8 @@ CODECS = (None, "gzip", "lz4", "zstd", "snappy")
 
 
 def producer(kafka: LocalKafka, **settings: Any) -> Any:
-    """Return a producer that gives up soon."""
-    return KafkaProducer(bootstrap_servers=kafka.bootstrap_servers, max_block_ms=10_000, **settings)
+    """Return a producer."""
+    return KafkaProducer(bootstrap_servers=kafka.bootstrap_servers, max_block_ms=60_000, **settings)
 
 
 def source(kafka: LocalKafka, topic: str, group: str | None = None, **options: Any) -> KafkaSource:
@@ -54,7 +54,7 @@ def send(kafka: LocalKafka, topic: str, values: Sequence[bytes], partition: int 
     writer = producer(kafka, **settings)
     for value in values:
         writer.send(topic, value, key=value, partition=partition)
-    writer.flush(30)
+    writer.flush(60)
     writer.close()
 
 
@@ -86,7 +86,7 @@ def transaction(writer: Any, topic: str, name: bytes, records: int, commit: bool
     writer.begin_transaction()
     for i in range(records):
         writer.send(topic, b"%s %d" % (name, i), partition=0)
-    writer.flush(30)
+    writer.flush(60)
     (writer.commit_transaction if commit else writer.abort_transaction)()
 
 
@@ -99,7 +99,7 @@ def write_varied(kafka: LocalKafka, topic: str) -> None:
             key = b"key %d" % i if value is None or i % 3 else None
             headers = [("h", b"%d" % i), ("h", b""), ("ä", b"\xff")] if i % 5 == 0 else []
             writer.send(topic, value, key=key, headers=headers, partition=0, timestamp_ms=1_700_000_000_000 - 50 * i)
-        writer.flush(30)
+        writer.flush(60)
         writer.close()
     one = producer(kafka, transactional_id=fresh("one"), retry_backoff_ms=5)
     other = producer(kafka, transactional_id=fresh("other"), compression_type="lz4", retry_backoff_ms=5)
@@ -117,7 +117,7 @@ def write_varied(kafka: LocalKafka, topic: str) -> None:
     other.close()
     writer = producer(kafka)
     for i in range(40):
-        writer.send(topic, b"small %d" % i, partition=0).get(10)
+        writer.send(topic, b"small %d" % i, partition=0).get(60)
     writer.close()
 
 
@@ -204,10 +204,11 @@ def test_nothing_is_lost_while_the_broker_is_away(stopped: LocalKafka) -> None:
     at = TopicPartition(topic, 0)
     send(stopped, topic, [b"%d" % i for i in range(30)])
     reader = source(stopped, topic, patience=Patience(quiet_s=0.5))
+    came: list[bytes | None] = []
     sink = KafkaSink(stopped.bootstrap_servers, out, connect_s=2.0)
     sink.send("before", b"0")
-    sink.flush(10.0)
-    came = values(drain(reader, 30))
+    sink.flush(60.0)
+    until(lambda: _polled(reader, came) >= 30)
     reader.commit({at: 30})
 
     stopped.stop()

@@ -43,8 +43,11 @@ def test_http_push_is_measured_beside_a_bare_server(monkeypatch: pytest.MonkeyPa
     said: list[str] = []
     bench = bench_ingest.Bench(max(os.sched_getaffinity(0)), Kafka(), 1, said.append)
     figures = bench.http("line protocol", "/api/v2/write?precision=us", "", *line_bodies(20))
-    assert figures["bare_readings_per_s"] > figures["readings_per_s"] > 0
-    assert 0 < figures["ratio"] < 1
+    assert figures["readings_per_s"] > 0
+    assert figures["ratio"] == pytest.approx(figures["readings_per_s"] / figures["bare_readings_per_s"], rel=0.01)
+    # by the time that the core worked for each: others on this machine may hold up either
+    assert figures["per_core_s"]["bare"] > figures["per_core_s"]["ours"] > 0
+    assert 0 < figures["ratio_per_core_s"] < 1
     assert "line protocol, round 1 of 1: bare " in said[0]
 
 
