@@ -91,6 +91,7 @@ class AlertKeeping:
         self._silenced: Counter[str] = Counter()
         self._writing = threading.Lock()
         """Held while something is written to the disk, for which the loop may wait; never while a database is asked."""
+        self._telling = threading.Lock()
         self._dropped = 0
         self._refused = 0
         self._wake = threading.Event()
@@ -139,7 +140,7 @@ class AlertKeeping:
             return self._write_down()
         finally:
             self._writing.release()
-            self._metrics.database_waiting(self.waiting, self.lost)
+            self._tell()
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Make everything durable, try once more to deliver it, and leave; what is left waits for the next start."""
@@ -151,6 +152,11 @@ class AlertKeeping:
         self._thread.join(timeout_s)
         if not self._thread.is_alive():  # else it is in the database's hands, and ends with the process
             self._spool.close()
+
+    def _tell(self) -> None:
+        """Count what waits and what was lost; one thread at a time, or the older count could be told last."""
+        with self._telling:
+            self._metrics.database_waiting(self.waiting, self.lost)
 
     # ---- writing down ----
 
@@ -220,7 +226,7 @@ class AlertKeeping:
             log.exception("delivering alerts failed; will try again", waiting=self.waiting, in_s=wait_s)
             return wait_s
         finally:
-            self._metrics.database_waiting(self.waiting, self.lost)
+            self._tell()
         if waited_s:
             log.info("the alert database is back; all messages are delivered")
         return 0.0
@@ -249,10 +255,10 @@ class AlertKeeping:
             self._keep([incident_row(message) for message in batch])
         except BaseException:
             with self._writing:
-                self._put_back(self._in_flight)
+                taken_back, self._in_flight = self._in_flight, []
+                self._put_back(taken_back)
             raise
-        finally:
-            self._in_flight = []
+        self._in_flight = []
 
     def _deliver_silenced(self) -> None:
         with self._lock:
