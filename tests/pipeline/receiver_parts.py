@@ -41,7 +41,7 @@ class Numbers:
 
 
 class Desk:
-    """Makes receivers over one outbox; the waits are short, so that tests are."""
+    """Makes receivers over one outbox; waits are short, so that tests are, and long ones end by ``pass_time``."""
 
     def __init__(self, folder: Path, *, max_waiting: int = 0) -> None:
         self.folder = folder
@@ -49,6 +49,17 @@ class Desk:
         self.outbox = Outbox(folder / "outbox.db", max_waiting)
         self.routes: list[Route] = []
         self.deliveries: list[Delivery] = []
+        self._ahead_us = 0
+
+    def now_us(self) -> int:
+        """Return the time, and what was passed of it beside."""
+        return time.time_ns() // 1000 + self._ahead_us
+
+    def pass_time(self, seconds: float) -> None:
+        """Let so much time pass at once for those who deliver."""
+        self._ahead_us += round(seconds * 1e6)
+        for delivery in self.deliveries:
+            delivery.wake()
 
     def alertmanager(
         self, *urls: str, timeout_s: float = 10.0, repeat_s: float = 3600.0, linger_s: float = 0.0,
@@ -63,7 +74,7 @@ class Desk:
                 instance,
                 AlertmanagerCourier(
                     instance, self.outbox, self.numbers.metrics, Alertmanager(url, timeout_s), writer,
-                    repeat_s=repeat_s, linger_s=linger_s, settle_s=settle_s,
+                    repeat_s=repeat_s, linger_s=linger_s, settle_s=settle_s, now_us=self.now_us,
                 ),
             )  # fmt: skip
             queues.append(instance.queue)
@@ -90,9 +101,11 @@ class Desk:
         return receivers
 
     def _deliver(self, instance: Instance, courier: Courier) -> None:
-        self.deliveries.append(
-            Delivery(instance, courier, self.outbox, self.numbers.metrics, first_wait_s=0.01, longest_wait_s=0.05)
-        )
+        delivery = Delivery(
+            instance, courier, self.outbox, self.numbers.metrics, first_wait_s=0.01, longest_wait_s=0.05,
+            now_us=self.now_us,
+        )  # fmt: skip
+        self.deliveries.append(delivery)
 
 
 def wait_until(done: Callable[[], bool]) -> None:
