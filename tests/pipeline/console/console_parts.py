@@ -58,6 +58,13 @@ class Console:
         probes = Probes(self.status, self.registry, "1.2.3")
         return Browser(create_app(self.answers, self.events, probes, self.keeper, self.asking), peer, host)
 
+    def hasty_browser(self) -> Browser:
+        """Return who asks everything in one instant, however long it takes: no bucket of tokens fills up meanwhile."""
+        browser = self.browser()
+        for limit in (browser.app._requests, browser.app._logins):
+            limit._monotonic = lambda: 0.0
+        return browser
+
 
 @dataclass
 class Browser:
