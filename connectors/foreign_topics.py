@@ -137,8 +137,8 @@ class _Life:
         """Commit what is durable by now, and leave the group."""
         try:
             deadline = time.monotonic() + _LEAVE_S
-            while self._pending and time.monotonic() < deadline and self._settled_one(0.1):
-                pass
+            while self._pending and time.monotonic() < deadline:
+                self._settled_one(0.1)
             if self._reachable:
                 self._commit()
         except (SourceUnavailable, _WentBack) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future
 from decimal import Decimal
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from connectors import foreign_topics
+from connectors.errors import ConnectorError
 from connectors.foreign_topics import ForeignTopics
 from connectors.kafka_embedded import EmbeddedBroker
 from connectors.kafka_local import LocalKafka
-from connectors.spool import Parcel
+from connectors.spool import Message, Parcel
 from pipeline.ingest.kinds.kafka import KafkaOptions
 from pipeline.ingest.source_contract import LEAVES_WITHIN_S
 from pipeline.ingest.trial import Trial
@@ -122,6 +125,39 @@ def test_what_fails_while_more_waits_for_room_comes_first(topic: Topic, tmp_path
         topic.give(2)
         trial.until(lambda: topic.committed() == 4)
         assert values(trial) == [1, 2, 3, 4]
+
+
+def test_what_becomes_durable_while_it_leaves_is_committed(
+    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protects the next life from readings that only took a moment: they would come once more."""
+    reached, looked, go_on = threading.Event(), threading.Event(), threading.Event()
+    settled_one = foreign_topics._Life._settled_one
+
+    def look(life: foreign_topics._Life, timeout_s: float) -> bool:
+        if looked.is_set():  # once it has waited in vain
+            go_on.set()
+        looked.set()
+        return settled_one(life, timeout_s)
+
+    monkeypatch.setattr(foreign_topics._Life, "_settled_one", look)
+    with Trial(tmp_path) as trial:
+        deliver = trial.kafka.deliver
+
+        def slowly(messages: Sequence[Message]) -> dict[str, ConnectorError]:
+            reached.set()
+            go_on.wait(60.0)
+            return deliver(messages)
+
+        trial.kafka.deliver = slowly  # type: ignore[method-assign]
+        trial.run(topic.source())
+        topic.give(3)
+        assert reached.wait(60.0)
+        try:
+            trial.stop()
+            assert topic.committed() == 3
+        finally:
+            go_on.set()
 
 
 def test_a_registry_that_is_away_stops_the_topic_and_loses_nothing(topic: Topic, tmp_path: Path) -> None:
