@@ -55,7 +55,7 @@ def unwrap(raw: bytes) -> EventData | Refusal:
     except msgspec.ValidationError as error:
         reason = Reason.MISSING_KEY if "missing required" in str(error) else Reason.WRONG_TYPE
         return Refusal(reason, f"CloudEvent: {error}"[:LONGEST_DETAIL])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return Refusal(Reason.INVALID_JSON, f"CloudEvent: {error}"[:LONGEST_DETAIL])
     refusal = _refuse(event.specversion, event.datacontenttype)
     if refusal is not None:

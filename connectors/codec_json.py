@@ -27,6 +27,7 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
+from connectors.json_documents import NOT_JSON
 from connectors.reading import NO_TIME, Quality, Reading, ReadingBatch, Reason, Vocabulary
 from connectors.refusal import LONGEST_DETAIL, Refusal, shortened
 from connectors.timestamps import to_text, to_texts
@@ -50,7 +51,7 @@ class WireReading(msgspec.Struct, gc=False):
 
 Wire = WireReading | list[WireReading]
 decode_wire = msgspec.json.Decoder(Wire).decode
-"""Bytes to readings; raises ``msgspec.DecodeError`` or ``RecursionError``, which ``explain`` turns into a value."""
+"""Bytes to readings; raises what is in ``NOT_JSON``, which ``explain`` turns into a value."""
 
 QUALITY_CODES: dict[str | None, int] = {quality.name.lower(): int(quality) for quality in Quality}
 QUALITY_CODES[None] = int(Quality.UNKNOWN)
@@ -64,7 +65,7 @@ def read_wire(raw: bytes) -> list[WireReading] | Refusal:
     """Return the readings in one canonical JSON value, or why there are none."""
     try:
         wire = decode_wire(raw)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         return explain(raw, error)
     if isinstance(wire, WireReading):
         return [wire]
@@ -77,7 +78,7 @@ def explain(raw: bytes, error: Exception) -> Refusal:
         document = msgspec.json.decode(raw)  # the typed decoder stops at the first fault: is the rest JSON at all?
     except msgspec.ValidationError as worse:  # a number out of range: nothing else is invalid without a type
         document, error = None, error if "out of range" in str(error) else worse
-    except msgspec.DecodeError as worse:
+    except (msgspec.DecodeError, UnicodeDecodeError) as worse:
         return _explain_syntax(raw, str(worse))
     except RecursionError:
         return Refusal(Reason.INVALID_JSON, "nested too deeply; allowed: one flat object, or a list of them")

@@ -17,6 +17,7 @@ from connectors import codec_cloudevents as cloudevents
 from connectors.base import RecordBlock
 from connectors.codec_json import LONGEST_NAME, QUALITY_CODES, WireReading
 from connectors.codec_senml import SEPARATORS
+from connectors.json_scanner import JsonScanner
 from connectors.payloads import PayloadReader, Refusals, key_of, refused_by_headers
 from connectors.reading import NO_TIME, ReadingBatch, Reason, Rejected, Vocabulary
 from connectors.refusal import Refusal, shortened
@@ -64,6 +65,9 @@ class Draft:
 class ReadingDecoder:
     """Decodes canonical JSON, SenML packs and CloudEvents, told apart record by record.
 
+    Parts of a block whose records are all plain are scanned by compiled code (``connectors.json_scanner``); the others,
+    and what has names that are new, go the way that knows everything.
+
     Holds the vocabularies that the codes in its batches refer to. Never raises for bad data; the same block always
     gives the same batch. Not for use from two threads at once.
 
@@ -84,13 +88,19 @@ class ReadingDecoder:
         self.entities = Vocabulary() if entities is None else entities
         self.channels = Vocabulary() if channels is None else channels
         self.units = Vocabulary() if units is None else units
+        self._scanner = JsonScanner(self.entities, self.channels, self.units, max_bytes)
         self._payloads = PayloadReader(max_bytes, senml_separators)
         self._times = TimeParser()
 
     def decode(self, block: RecordBlock) -> ReadingBatch:
         """Return the block's readings as columns, and each record that could not be read in ``rejected``."""
         refusals = refused_by_headers(block)
-        parts = [self._columns(block, part, refusals) for part in _parts(block.values)]
+        scans = not refusals
+        parts = [
+            (self._scanner.scan(block.values[part], part.start) if scans else None)
+            or self._columns(block, part, refusals)
+            for part in _parts(block.values)
+        ]
         entity, channel, time_us, value, unit, quality, result_time_us, record = (
             column[0] if len(column) == 1 else np.concatenate(column) for column in zip(*parts, strict=True)
         )

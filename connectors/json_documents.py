@@ -14,6 +14,8 @@ import msgspec
 from connectors.reading import Reason
 from connectors.refusal import LONGEST_DETAIL, Refusal, shortened
 
+NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are no JSON: the second where a text is no UTF-8, the third if it is too deep."""
 _KEPT_BYTES = 4096
 
 
@@ -25,7 +27,7 @@ def parsed(body: bytes) -> object | Refusal:
     """
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         pass
     try:
         return json.loads(body)

@@ -14,6 +14,7 @@ from typing import BinaryIO
 import msgspec
 
 from connectors.errors import Misconfigured, SinkUnavailable
+from connectors.json_documents import NOT_JSON
 
 STDOUT = "-"
 REMEMBERED = 100_000
@@ -109,7 +110,7 @@ class JsonLinesSink:
             return
         try:
             msgspec.json.decode(last)
-        except (msgspec.DecodeError, RecursionError):
+        except NOT_JSON:
             self._file.truncate(size - len(last))
         else:
             self._file.write(b"\n")

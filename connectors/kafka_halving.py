@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from connectors.json_documents import NOT_JSON
 from connectors.spool import Message
 
 CUT = "vedette-cut"
@@ -29,7 +30,7 @@ def halved(message: Message) -> list[Message]:
         return _cut(message)
     try:
         elements = _elements.decode(message.value)
-    except msgspec.DecodeError:
+    except NOT_JSON:
         return []
     if len(elements) < 2:
         return []

@@ -12,6 +12,7 @@ from connectors import codec_cloudevents as cloudevents
 from connectors.base import RecordBlock
 from connectors.codec_json import WireReading, decode_wire, read_wire
 from connectors.codec_senml import looks_like_senml, resolve_pack
+from connectors.json_documents import NOT_JSON
 from connectors.reading import Reason
 from connectors.refusal import Refusal
 
@@ -61,7 +62,7 @@ class PayloadReader:
                     if wire:
                         add(wire)
                         continue
-            except (msgspec.DecodeError, RecursionError, TypeError):  # TypeError: a tombstone
+            except (*NOT_JSON, TypeError):  # TypeError: a tombstone
                 pass
             failed.append(len(wires))
             add([])

@@ -14,6 +14,7 @@ import msgspec
 from connectors import codec_cloudevents as cloudevents
 from connectors.codec_json import QUALITY_CODES, WireReading, decode_wire, read_wire
 from connectors.codec_senml import looks_like_senml, resolve_pack
+from connectors.json_documents import NOT_JSON
 from connectors.pushed import PIECE_READINGS, Pushed
 from connectors.reading import NO_TIME, Quality, Reading, Reason
 from connectors.refusal import Refusal, shortened
@@ -132,7 +133,7 @@ def _anything(body: bytes, now_us: int) -> Iterator[Found]:
     """Read canonical JSON at once; whatever else it is, element by element."""
     try:
         wire = decode_wire(body)
-    except (msgspec.DecodeError, RecursionError):
+    except NOT_JSON:
         wire = []
     if wire:
         yield 1, body, wire if isinstance(wire, list) else [wire]
@@ -147,7 +148,7 @@ def _anything(body: bytes, now_us: int) -> Iterator[Found]:
 def _each(body: bytes, now_us: int) -> Iterator[Found]:
     try:
         raws = _elements(body)
-    except (msgspec.DecodeError, RecursionError):
+    except NOT_JSON:
         yield 0, body, read_wire(body)
         return
     first = _document(bytes(raws[0])) if raws else None
@@ -210,7 +211,7 @@ def _senml(raw: bytes, now_us: int) -> list[WireReading] | Refusal:
 def _document(raw: bytes) -> object:
     try:
         return msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError):
+    except NOT_JSON:
         return None
 
 

@@ -17,6 +17,7 @@ import httpx
 import msgspec
 
 from connectors.errors import Misconfigured, SourceRefused, SourceUnavailable
+from connectors.json_documents import NOT_JSON
 from connectors.reading import Reason
 from connectors.refusal import Refusal, shortened
 from connectors.schema_framing import SchemaId
@@ -174,7 +175,7 @@ class SchemaRegistry:
         if status == 200:
             try:
                 return msgspec.json.decode(body, type=_Answer)
-            except (msgspec.DecodeError, RecursionError) as error:
+            except NOT_JSON as error:
                 raise SourceUnavailable(f"{where} answers no schema: {error}") from error
         code, message = _told(body)
         if status == 404 and code in _UNKNOWN:
@@ -212,6 +213,6 @@ class _Trouble(msgspec.Struct):
 def _told(body: bytes) -> tuple[int, str]:
     try:
         trouble = msgspec.json.decode(body, type=_Trouble)
-    except (msgspec.DecodeError, RecursionError):
+    except NOT_JSON:
         return 0, ""
     return trouble.error_code, trouble.message

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from connectors.airrohr_channels import LIMITS, measured
-from connectors.json_documents import number_of, parsed, written
+from connectors.json_documents import NOT_JSON, number_of, parsed, written
 from connectors.pushed import Pushed
 from connectors.reading import Quality, Reading, Reason
 from connectors.refusal import Refusal, shortened
@@ -119,7 +119,7 @@ def _cut(body: bytes, piece: Rows) -> Iterator[bytes | object]:
     """Yield each row's bytes; as an object where the document is only leniently JSON."""
     try:
         raws = _rows(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         document = parsed(body)
         if isinstance(document, Refusal):
             piece.broken = document.detail
@@ -135,7 +135,7 @@ def _cut(body: bytes, piece: Rows) -> Iterator[bytes | object]:
 def _typed(raw: bytes | object) -> Row | Refusal:
     try:
         return _row(raw) if isinstance(raw, bytes) else msgspec.convert(raw, Row)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:  # ValidationError is a DecodeError
+    except NOT_JSON as error:  # ValidationError is a DecodeError
         return Refusal(Reason.WRONG_TYPE, f"no row of a sensor: {error}"[:200])
 
 

@@ -24,6 +24,7 @@ import structlog
 
 from connectors.base import RecordBlock, Source, TopicPartition
 from connectors.errors import ConnectorError, DamagedRecords, StoreRefused
+from connectors.json_documents import NOT_JSON
 from connectors.kafka_batches import DamagedBatch
 from pipeline.label_request import LabelRequest, LabelStore, label_request
 from pipeline.metrics_models import ModelMetrics
@@ -244,7 +245,7 @@ def parse(value: bytes, now_us: int) -> LabelRequest:
         raise ValueError(f"{len(value)} bytes are too many; allowed: {_LARGEST_BYTES}")
     try:
         said = _decoder.decode(value)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise ValueError(f"not a label: {error}") from None
     return label_request(
         said.incident_id, said.label, said.reason or "", said.until, said.author or "feedback topic", now_us

@@ -92,6 +92,7 @@ def test_whose_reading_it_is() -> None:
         (event(data={"channel": "pm25"}), Reason.MISSING_KEY, "`time`"),
         (event(data="text"), Reason.WRONG_TYPE, "str"),
         (event(data=READING)[:-1], Reason.INVALID_JSON, "truncated"),
+        (b'{"specversion":"1.0","subject":"\xff"}', Reason.INVALID_JSON, "utf-8"),
         (b'[{"specversion":"1.0"}]', Reason.WRONG_TYPE, "object"),
         (b'{"subject":"specversion","data":{"specversion":' + b"[" * 5000, Reason.INVALID_JSON, "too deeply"),
     ],

@@ -84,6 +84,9 @@ def test_an_empty_block() -> None:
         (b"", Reason.EMPTY, "empty"),
         (b" \n", Reason.EMPTY, "empty"),
         (b"[]", Reason.EMPTY, "no reading"),
+        (raw(entity="leave out")[:-1] + b', "entity": "\xff"}', Reason.INVALID_JSON, "utf-8"),
+        (b"[" + raw() + b',{"channel":"\xc3"}]', Reason.INVALID_JSON, "utf-8"),
+        (b'{"value": "x", "n": "\xc3"}', Reason.INVALID_JSON, "utf-8"),
         (raw(time="2026-11-21T10:00:00"), Reason.NAIVE_TIME, "2026-11-21T10:00:00"),
         (raw(time="now"), Reason.BAD_TIME, "'now'"),
         (raw(time="1969-12-31T23:59:59Z"), Reason.BAD_TIME, "1970 to 2200"),
@@ -183,6 +186,7 @@ VALUES = st.one_of(
     st.binary(max_size=40),
     JSON.map(lambda document: json.dumps(document).encode()),
     st.builds(raw, value=st.none() | st.floats(), quality=st.sampled_from(["good", "bad", "odd"]), time=st.just(TIME)),
+    st.builds(lambda end: raw(entity="é").replace(b"\\u00e9", b"\xc3" + end), st.sampled_from([b"", b"\xa9", b"\xff"])),
     st.builds(lambda a, b: b"[" + a + b"," + b + b"]", st.just(raw()), st.sampled_from([raw(), raw(time="x"), b"1"])),
 )
 

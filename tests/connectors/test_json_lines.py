@@ -54,6 +54,7 @@ def test_a_message_sent_twice_is_written_once(tmp_path: Path) -> None:
         (b'{"id":1}\n{"id":2', b'{"id":1}\n'),
         (b'{"id":1}\n{"id":2}', b'{"id":1}\n{"id":2}\n'),
         (b'{"id"', b""),
+        (b'{"id":1}\n{"id":"\xff"}', b'{"id":1}\n'),
         (b"", b""),
     ],
 )

@@ -94,7 +94,9 @@ def test_cloud_events() -> None:
     assert read(event | {"specversion": "0.3"}).rejected[0].reason == Reason.UNSUPPORTED
 
 
-@pytest.mark.parametrize("body", [b"", b" \n ", b"[]", b"{", b"[1", b"\xff", b"[" * 100_000, b"null"])
+@pytest.mark.parametrize(
+    "body", [b"", b" \n ", b"[]", b"{", b"[1", b"\xff", b"[" * 100_000, b"null", b'["\xff"]', b'{"entity": "\xff"}']
+)
 @pytest.mark.parametrize("form", Form)
 def test_what_holds_no_reading_is_refused(body: bytes, form: Form) -> None:
     """Protects senders of nothing from being told that all is well."""

@@ -102,6 +102,8 @@ def test_an_unknown_schema_is_a_refusal_and_not_asked_for_at_once() -> None:
         ((500, b'{"error_code": 50001, "message": "store timed out"}'), SourceUnavailable, "store timed out"),
         ((404, b"<html>nginx</html>"), SourceUnavailable, "is the url that of a schema registry"),
         ((200, b"<html>welcome</html>"), SourceUnavailable, "answers no schema"),
+        ((200, b'{"schema": "\xff"}'), SourceUnavailable, "answers no schema"),
+        ((500, b'{"message": "\xff"}'), SourceUnavailable, "500"),
         ((401, b""), SourceRefused, "password"),
         ((403, b""), SourceRefused, "rights"),
         ((302, b""), Misconfigured, "redirects"),
