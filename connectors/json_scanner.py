@@ -78,6 +78,7 @@ class JsonScanner:
         self._max_bytes = max_bytes
         self._failures = 0
         self._skip = 0
+        self._scan([b"{}"], 0)  # compiles, before there is anything to read
 
     def scan(self, values: Sequence[bytes | None], first: int) -> Columns | None:
         """Return the readings of all records, or None where one of them is not plain; changes no vocabulary.

@@ -39,6 +39,8 @@ FENCES = {
     "pandas": ("connectors/replay.py", "pipeline/replay.py", "pipeline/history*.py", "pipeline/backtest.py"),
     "numba": (
         "connectors/kafka_batches.py",
+        "connectors/json_scanner.py",
+        "connectors/known_names.py",
         "pipeline/window_cells.py",
         "pipeline/window_counters.py",
         "models/streaming.py",
