@@ -21,6 +21,10 @@ _SHARE = 0.25
 """Of the watchdog's time passes between two signs of life; sd_watchdog_enabled(3) advises half of it at most."""
 
 
+_PATIENCE_S = 5.0
+"""For a manager that does not take what it is told: its socket has room for a few words only."""
+
+
 class ServiceManager:
     """A context: up when entered, stopping when left. Signs of life come from a thread, and only while the loop turns.
 
@@ -63,6 +67,7 @@ class ServiceManager:
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+                sender.settimeout(_PATIENCE_S)
                 sender.sendto(state.encode(), address)
         except OSError as error:
             if not self._failed:

@@ -4,29 +4,49 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 from structlog.testing import capture_logs
 
+from pipeline import service_manager
 from pipeline.service_manager import ServiceManager
 from pipeline.status import Status
+from tests.pipeline.receiver_parts import wait_until
 
 STALL_S = 120.0
 
 
 class Manager:
-    """The other end of the socket."""
+    """The other end of the socket; unless it is ``deaf`` it listens all the while: few words have room in a socket."""
 
-    def __init__(self, address: str) -> None:
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.socket.bind(address)
-        self.socket.settimeout(10.0)
+    def __init__(self, address: str, deaf: bool = False) -> None:
+        self._address = address
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(address)
+        self._told: SimpleQueue[str] = SimpleQueue()
+        self._thread = threading.Thread(target=self._listen)
+        if not deaf:
+            self._thread.start()
 
     def hears(self) -> str:
         """Return the next thing that it is told."""
-        return self.socket.recv(100).decode()
+        return self._told.get(timeout=60.0)
+
+    def close(self) -> None:
+        """Listen no more."""
+        if self._thread.ident is not None:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as last:
+                last.sendto(b"", self._address)
+            self._thread.join()
+        self._socket.close()
+
+    def _listen(self) -> None:
+        while told := self._socket.recv(100):
+            self._told.put(told.decode())
 
 
 @pytest.fixture
@@ -34,7 +54,7 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
     """A manager that listens in ``tmp_path``."""
     listening = Manager(str(tmp_path / "notify"))
     yield listening
-    listening.socket.close()
+    listening.close()
 
 
 def environment(tmp_path: Path, **more: str) -> dict[str, str]:
@@ -72,6 +92,16 @@ def test_a_loop_that_stands_is_not_called_alive(tmp_path: Path, manager: Manager
     assert manager.hears() == "STOPPING=1"
 
 
+def test_a_manager_that_hears_nothing_holds_up_no_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects the shutdown from a manager that hangs: words that it does not take are given up, and that is logged."""
+    monkeypatch.setattr(service_manager, "_PATIENCE_S", 0.01)
+    deaf = Manager(str(tmp_path / "notify"), deaf=True)
+    with capture_logs() as log, ServiceManager(Status(STALL_S), environment(tmp_path, WATCHDOG_USEC="400")):
+        wait_until(lambda: bool(log))
+    assert [entry["event"] for entry in log] == ["cannot notify the service manager"]
+    deaf.close()
+
+
 def test_the_watchdog_of_another_process_is_not_fed(tmp_path: Path, manager: Manager) -> None:
     """Protects from children that inherit the environment and speak for their parent."""
     given = environment(tmp_path, WATCHDOG_USEC="1000", WATCHDOG_PID="1")
@@ -86,7 +116,7 @@ def test_abstract_addresses_are_understood() -> None:
     listening = Manager(f"\0{name}")
     with ServiceManager(Status(STALL_S), {"NOTIFY_SOCKET": f"@{name}"}):
         assert listening.hears() == "READY=1"
-    listening.socket.close()
+    listening.close()
 
 
 def test_without_a_manager_nothing_is_said_and_one_that_is_away_stops_nothing(tmp_path: Path) -> None:
