@@ -49,4 +49,4 @@ def test_a_daemon_that_cannot_start_ends_the_benchmark(tmp_path: Path) -> None:
     """Protects from waiting for minutes for a process that has failed, and from figures without a network."""
     side = Side(False, str(tmp_path), str(tmp_path / "models"), "127.0.0.1:9", False, Load(2), "", "")
     with _process(serve, (side,)) as orders, pytest.raises(RuntimeError, match="the network is not in charge"):
-        _answer(orders, 60.0)
+        _answer(orders, 200.0)

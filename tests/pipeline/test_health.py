@@ -51,7 +51,7 @@ class Probe:
     def ask(
         self, path: str, method: str = "GET", headers: dict[str, str] | None = None, body: bytes | None = None
     ) -> tuple[HTTPResponse, bytes]:
-        connection = HTTPConnection("127.0.0.1", self.server.port, timeout=10)
+        connection = HTTPConnection("127.0.0.1", self.server.port, timeout=60)
         connection.request(method, path, body, headers or {})
         response = connection.getresponse()
         told = response.read()
@@ -168,7 +168,7 @@ def test_the_server_tells_nothing_of_its_python(probe: Probe) -> None:
 
 def test_a_client_that_hangs_up_is_no_error(probe: Probe, capfd: pytest.CaptureFixture[str]) -> None:
     """Protects stderr from stack traces of port scanners."""
-    with socket.create_connection(("127.0.0.1", probe.server.port), timeout=10) as half:
+    with socket.create_connection(("127.0.0.1", probe.server.port), timeout=60) as half:
         half.sendall(b"GET /met")
     assert probe.json("/livez")[0] == 200
     assert capfd.readouterr().err == ""

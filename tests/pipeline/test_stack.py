@@ -80,7 +80,7 @@ def test_trainings_end_with_the_stack_and_nobody_elses_do(tmp_path: Path) -> Non
         assert vedette.ended() is None
         vedette.close()
         assert vedette.pid is None
-        assert ours.wait(10.0) == -9
+        assert ours.wait(60.0) == -9
         assert others.poll() is None
     finally:
         for process in (ours, others):

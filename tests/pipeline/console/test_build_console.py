@@ -48,7 +48,7 @@ def faces(tmp_path: Path, http: str) -> Iterator[tuple[Faces, HttpConfig]]:
 def test_the_console_answers_beside_the_probes(tmp_path: Path) -> None:
     """Protects the whole: probes, API, pages and files at one address, from nothing but a config."""
     with faces(tmp_path, "{port: 0}") as (built, http):
-        with httpx.Client(base_url=f"http://127.0.0.1:{built.port}") as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{built.port}", timeout=60.0) as client:
             assert client.get("/livez").json()["alive"] is True
             assert client.get("/api/overview").json()["undelivered"] == 3
             system = client.get("/api/system").json()
@@ -66,8 +66,8 @@ def test_without_the_console_only_the_probes_answer(tmp_path: Path) -> None:
     said: list[AlertMessage] = [message()]
     with faces(tmp_path, "{port: 0, console: false}") as (built, _):
         address = f"http://127.0.0.1:{built.port}"
-        assert httpx.get(f"{address}/livez").status_code == 200
-        assert httpx.get(f"{address}/api/overview").status_code == 404
+        assert httpx.get(f"{address}/livez", timeout=60.0).status_code == 200
+        assert httpx.get(f"{address}/api/overview", timeout=60.0).status_code == 404
         built.said(said)
 
 

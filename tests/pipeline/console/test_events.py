@@ -38,7 +38,7 @@ async def one_by_one(stream: AsyncGenerator[bytes, None]) -> AsyncGenerator[byte
 
 async def heard(events: AsyncIterator[bytes], event: str) -> Any:
     """Return the data of the next such event."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         async for chunk in events:
             lines = chunk.decode("ascii").strip().split("\n")
             if lines[0] == f"event: {event}":
