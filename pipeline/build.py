@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -41,7 +42,6 @@ from pipeline.outputs import Outputs
 from pipeline.predicting import Predictor
 from pipeline.preparing import Terms
 from pipeline.recording import Recorder
-from pipeline.retraining import InRunTraining
 from pipeline.screen import Screen
 from pipeline.silence import Silence
 from pipeline.stream import Stream
@@ -49,6 +49,9 @@ from pipeline.stream_state import Stages
 from pipeline.stuck import Stuck
 from pipeline.watermarks import Watermarks
 from pipeline.windowing import Windows
+
+if TYPE_CHECKING:  # it brings torch, which a daemon needs for nothing
+    from pipeline.retraining import InRunTraining
 
 log = structlog.get_logger("vedette.build")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +22,12 @@ from pipeline.frames import Frames
 from pipeline.incident import AlertMessage, Incident, Tier
 from pipeline.probation import AlertRate, Failure, Probation, blamed
 from pipeline.recording import Recorder
-from pipeline.retraining import InRunTraining
 from pipeline.screen import Screened
 from pipeline.shadowing import Shadow
 from pipeline.stream_state import Expected, Stages, StreamState
+
+if TYPE_CHECKING:  # it brings torch, which a daemon needs for nothing
+    from pipeline.retraining import InRunTraining
 
 # Forecast errors within this many spreads are unremarkable: late data that puts a value there withdraws an alert.
 _UNREMARKABLE = 3.0

@@ -108,6 +108,33 @@ def test_third_parties_stay_within_their_fences(library: str) -> None:
     assert not wrong, f"{library} is imported by {', '.join(wrong)}"
 
 
+def loaded_by(module: str) -> set[str]:
+    """Return the modules that are there once ``module`` of ours is imported, those of others by their first name."""
+    found, left = set[str](), [module]
+    while left:
+        name = left.pop()
+        path = Path(*name.split("."))
+        if name in found or not (ROOT / path.with_suffix(".py")).is_file():
+            found.add(name if name.partition(".")[0] in PACKAGES else name.partition(".")[0])
+            continue
+        found.add(name)
+        for node in ast.parse((ROOT / path.with_suffix(".py")).read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Import):
+                left += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module is not None:
+                left += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return found
+
+
+def test_a_daemon_loads_no_torch() -> None:
+    """Protects every start of a daemon, and its memory, from what only trainings need: seconds, and 180 MB."""
+    parts = ("build", "build_console", "build_housekeeping", "daemon", "garbage", "live", "stack")
+    loaded = set().union(*(loaded_by(f"pipeline.{part}") for part in parts))
+    assert {"pipeline.stream", "pipeline.scheduling", "numba"} <= loaded
+    assert "torch" not in loaded
+    assert "torch" in loaded_by("pipeline.training_job")
+
+
 def test_nothing_has_a_vague_name() -> None:
     """Protects from drawers for everything: files are named by their noun."""
     wrong = [str(path) for path in sources() if {part.removesuffix(".py") for part in path.parts} & VAGUE]
