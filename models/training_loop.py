@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import huber_loss
 
+from models.adamw import AdamW
 from models.sequences import Sequences
 from models.training_batches import held_out, segments, spoil
 from models.training_devices import Forward, autocast, compile_now, flatten
@@ -69,9 +70,7 @@ class Trainer:
         self.batch = segments(sequences, split, options.sequences, max(4 * options.chunk, 2 * reach), device)
         self.newest = held_out(sequences, split, min(split, max(2 * reach, 4 * options.chunk)), device)
         self.random = np.random.default_rng(options.seed)
-        self.optimiser = torch.optim.AdamW(
-            module.parameters(), options.learning_rate, weight_decay=options.weight_decay, fused=True
-        )
+        self.optimiser = AdamW(module.parameters(), options.weight_decay)
         self.forward = Forward(module)
         self.per_epoch = -(-self.batch.steps // options.chunk)
         self.epochs = max(options.epochs, min(5 * options.epochs, -(-options.fewest_updates // self.per_epoch)))
@@ -174,12 +173,10 @@ class Trainer:
         """Take one step of the optimiser and move the average of the weights."""
         options = self.options
         rate = options.learning_rate * schedule(self.updates / (self.epochs * self.per_epoch), options.warm_up)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
         self.optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.module.parameters(), options.clip, foreach=True)
-        self.optimiser.step()
+        self.optimiser.step(rate)
         self.updates += 1
         keep = min(options.averaging, (1 + self.updates) / (10 + self.updates))  # short at first, as after Polyak
         with torch.no_grad():
@@ -217,8 +214,7 @@ class Trainer:
         tensors |= {f"average.{name}": tensor for name, tensor in self.average.state_dict().items()}
         if self.best is not None:
             tensors |= {f"best.{name}": tensor for name, tensor in self.best.state_dict().items()}
-        for i, state in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{i}.{name}": tensor for name, tensor in state.items()}
+        tensors |= {f"optimiser.{name}": tensor for name, tensor in self.optimiser.tensors().items()}
         tensors["random.cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
@@ -253,11 +249,7 @@ class Trainer:
         if best := part("best."):
             self.best = copy.deepcopy(self.average)
             self.best.load_state_dict(best)
-        states: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in part("optimiser.").items():
-            i, _, key = name.partition(".")
-            states.setdefault(int(i), {})[key] = tensor
-        self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": states})
+        self.optimiser.load(part("optimiser."))
         self.random.bit_generator.state = numbers["random"]
         self.place = Place(numbers["start"], None, tensors.get("place.losses"), numbers["chunks"])
         if self.place.losses is not None:

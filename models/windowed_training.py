@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import huber_loss
 
+from models.adamw import AdamW
 from models.attention_lstm import AttentionLSTM
 from models.sequences import Sequences
 from models.training_batches import spoil
@@ -54,9 +55,7 @@ class WindowedTrainer:
         self.mask = torch.from_numpy(sequences.mask).flatten(0, 1).to(device)
         self.learned, self.held_out = (torch.from_numpy(rows).to(device) for rows in self._rows(sequences))
         self.random = np.random.default_rng(options.seed)
-        self.optimiser = torch.optim.AdamW(
-            module.parameters(), options.learning_rate, weight_decay=options.weight_decay, fused=True
-        )
+        self.optimiser = AdamW(module.parameters(), options.weight_decay)
         self.planned = options.epochs * -(-len(self.learned) // batch)
         targets = self.targets[self.held_out]
         nothing = huber_loss(torch.zeros_like(targets), targets, reduction="none") * self.mask[self.held_out]
@@ -117,12 +116,11 @@ class WindowedTrainer:
 
     def _update(self, loss: Tensor) -> None:
         options, curve = self.options, self.curve
-        for group in self.optimiser.param_groups:
-            group["lr"] = options.learning_rate * schedule(curve.updates / self.planned, options.warm_up)
+        rate = options.learning_rate * schedule(curve.updates / self.planned, options.warm_up)
         self.optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.module.parameters(), options.clip, foreach=True)
-        self.optimiser.step()
+        self.optimiser.step(rate)
         curve.updates += 1
         keep = min(options.averaging, (1 + curve.updates) / (10 + curve.updates))
         with torch.no_grad():
