@@ -12,6 +12,7 @@ import pytest
 from connectors.base import RecordBlock, Source
 from connectors.kafka_embedded import EmbeddedBroker
 from connectors.kafka_local import LocalKafka
+from connectors.kafka_topics import ensure_topics
 
 _names = itertools.count()
 
@@ -22,13 +23,14 @@ def real_kafka() -> Iterator[LocalKafka]:
     if not os.environ.get("KAFKA_HOME"):
         pytest.skip("needs a real Apache Kafka: KAFKA_HOME is not set")
     with LocalKafka() as kafka:
+        ensure_topics(kafka.bootstrap_servers, {fresh("first"): 1}, timeout_s=100.0)  # it listens before it is ready
         yield kafka
 
 
 @pytest.fixture(scope="session")
 def embedded() -> Iterator[EmbeddedBroker]:
     """The broker within this process."""
-    with EmbeddedBroker() as broker:
+    with EmbeddedBroker(60.0) as broker:
         yield broker
 
 

@@ -118,7 +118,7 @@ class Trial:
     ) -> None:
         self._stop.set()
         if self._thread is not None:
-            self._thread.join(10.0 if error is None else 0.5)  # what failed may never leave
+            self._thread.join(60.0 if error is None else 0.5)  # what failed may never leave
         self.delivering.close(10.0)
         self.outlet.close()
         self._closing.close()

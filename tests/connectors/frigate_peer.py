@@ -15,6 +15,7 @@ from connectors.frigate_watch import FrigateWatch
 from connectors.http_service import HttpService
 from connectors.mqtt_messages import Broker, MqttMessage, Taken
 from connectors.reading import Reading
+from connectors.source import Outlet
 from pipeline.frigate_api import FrigateApi
 from pipeline.frigate_simulation import SimulatedFrigate
 from pipeline.ingest.source_contract import Identity
@@ -72,6 +73,14 @@ class NotingSource(FrigateSource):
     """A source whose hearing can be observed."""
 
     watch_type = NotingWatch
+    left = False
+    """Whether it has left ``run``."""
+
+    def run(self, outlet: Outlet) -> None:
+        try:
+            super().run(outlet)
+        finally:
+            self.left = True
 
 
 class FrigateWorld:

@@ -29,8 +29,8 @@ class FrigatePeer(FrigateWorld):
 
     def give(self, count: int) -> Sequence[Identity]:
         """Let a person come and go in each of the next minutes."""
-        if self.running is not None and self.running.watch is not None and not self._away:
-            self.await_listening()
+        if self.running is not None and not self.running.left and not self._away:
+            self.await_listening()  # else it would be told by the database, when that is asked a minute later
             if self._fresh:
                 self.minute()
         self._fresh = False
