@@ -26,6 +26,9 @@ WANTED = ("no2", "pm25")
 """What of the air belongs to a street's life; the stations push the weather too."""
 AHEAD_S = 6 * 3600.0
 """What the stations may be ahead of a source: the stream's steps wait so long for the others."""
+RIVER_AHEAD_S = 86_400.0
+"""Nobody waits for the river, which has a stream of its own. Its pages are asked for once a second, for six hours each
+until it has caught up, so a shorter time would be what the whole demo waits for."""
 _START_S = 120.0
 _LOOK_S = 0.05
 _ASK_S = 5.0

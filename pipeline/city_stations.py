@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from pipeline.city_air import CityAir
 from pipeline.city_cameras import CityCameras
-from pipeline.city_ingest import AHEAD_S, AIR, CAMERAS, GRACE_S, RIVER, SOURCES, WANTED, CityIngest
+from pipeline.city_ingest import AHEAD_S, AIR, CAMERAS, GRACE_S, RIVER, RIVER_AHEAD_S, SOURCES, WANTED, CityIngest
 from pipeline.city_river import CityRiver
 from pipeline.city_scene import STEP_S, CityScene
 from pipeline.city_topics import CityTopics
@@ -97,8 +97,11 @@ class CityStations(threading.Thread):
 
     def _followed(self) -> bool:
         now_us, of = self._clock.now_us(), self._topics.of
-        behind_us = max(now_us - max(of[s].newest_us, self._scene.start_us) for s in SOURCES)
-        return behind_us < (AHEAD_S - STEP_S) * 1e6 and self._topics.records - self._handled() < _AHEAD_RECORDS
+        for source in SOURCES:
+            ahead_s = RIVER_AHEAD_S if source == RIVER else AHEAD_S
+            if now_us - max(of[source].newest_us, self._scene.start_us) >= (ahead_s - STEP_S) * 1e6:
+                return False
+        return self._topics.records - self._handled() < _AHEAD_RECORDS
 
     def _listened(self) -> bool:
         return self._ingest.metric(_HEARD) >= self._cameras.to_hear

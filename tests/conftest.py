@@ -1,6 +1,6 @@
 """What all tests share: one thread for numerics, so that results and load do not depend on the machine's cores, logs
-that no test configures for the next one, properties without a deadline, which only a busy machine would miss, and an
-order in which the longest files begin first."""
+that no test configures for the next one, properties without a deadline, which only a busy machine would miss, brokers
+that are started once, and an order in which the longest files begin first."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ from hypothesis import HealthCheck, settings
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+# A Kafka that lives for a minute or two is never paid back what its second compiler costs.
+os.environ.setdefault("KAFKA_OPTS", "-XX:TieredStopAtLevel=1")
+
+pytest_plugins = ["tests.kafka_broker"]
+"""Its brokers: a fixture that a module or another conftest imports is one of its own, and starts one more."""
 
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")

@@ -32,7 +32,6 @@ from tests.end_to_end.kafka_parts import wait_until
 from tests.http_receiver import HttpReceiver, Reply, Request
 from tests.http_receiver import receiver as receiver  # a fixture
 from tests.kafka_broker import fresh
-from tests.kafka_broker import real_kafka as real_kafka  # a fixture
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -27,7 +27,8 @@ from pipeline.config import Config, load
 from pipeline.exit_codes import OK
 from pipeline.incident import Kind, Phase, decode
 from tests.end_to_end.kafka_parts import Record, produce, read_all, wait_until
-from tests.pipeline.daemon_parts import STEP_US, TOPIC, Rig, blocks_of, name_of, reading, scored, wandering
+from tests.kafka_broker import fresh
+from tests.pipeline.daemon_parts import STEP_US, Rig, blocks_of, name_of, reading, scored, wandering
 
 ENTITIES, STEPS = 50, 1_000
 READINGS = ENTITIES * 2 * STEPS
@@ -38,14 +39,17 @@ HALF, HELD_BACK = READINGS // 2, READINGS * 3 // 4
 """SIGTERM comes once half is read; what follows the second mark is not even sent before the first life is over."""
 STOP_DEADLINE_S = 20
 CONFIG = """
-kafka: {{bootstrap_servers: '{servers}', group: plant}}
-outputs: {{scores_file: {folder}/scores.jsonl}}
+kafka: {{bootstrap_servers: '{servers}', group: {topic}}}
+outputs:
+  scores_file: {folder}/scores.jsonl
+  alerts_topic: {topic}.alerts
+  dead_letter_topic: {topic}.letters
 state: {folder}
 http: {{port: {port}}}
 shutdown_timeout: {deadline}s
 streams:
   - name: air
-    topics: [air]
+    topics: [{topic}]
     step: 1m
     grace: 1m  # readings of one step bear one time here, and a poll may end between them
     idle_timeout: 1h
@@ -130,54 +134,53 @@ def records(first_step: int) -> list[Record]:
     ]
 
 
-def committed(servers: str) -> int:
-    """Return the sum of the group's committed offsets."""
+def committed(servers: str, topic: str) -> int:
+    """Return the sum of the group's committed offsets; it is named like the topic."""
     admin = KafkaAdminClient(bootstrap_servers=servers)
     try:
-        offsets = admin.list_group_offsets({"plant": None})["plant"]
-        return sum(offset.offset for partition, offset in offsets.items() if partition.topic == TOPIC)
+        offsets = admin.list_group_offsets({topic: None})[topic]
+        return sum(offset.offset for partition, offset in offsets.items() if partition.topic == topic)
     finally:
         admin.close()
 
 
-def two_lives(servers: str, path: Path, port: int, sent: list[Record], outcome: Outcome) -> None:
+def two_lives(servers: str, topic: str, path: Path, port: int, sent: list[Record], outcome: Outcome) -> None:
     """Run, stop in the middle, run again to the end; note what can be seen from outside."""
     first = Life(path, port, path.parent / "first.log")
     try:
-        produce(servers, TOPIC, sent[:HALF], {})
-        more = threading.Thread(target=produce, args=(servers, TOPIC, sent[HALF:HELD_BACK], {}))
+        produce(servers, topic, sent[:HALF], {})
+        more = threading.Thread(target=produce, args=(servers, topic, sent[HALF:HELD_BACK], {}))
         more.start()
         first.until("vedette_readings_total", HALF)
         outcome.exit_codes.append(first.stop())
         more.join()
     finally:
         first.close()
-    outcome.committed.append(committed(servers))
+    outcome.committed.append(committed(servers, topic))
     second = Life(path, port, path.parent / "second.log")
     try:
-        produce(servers, TOPIC, sent[HELD_BACK:], {})
+        produce(servers, topic, sent[HELD_BACK:], {})
         second.until("vedette_readings_total", READINGS - outcome.committed[0])
         outcome.read.append(second.metric("vedette_readings_total"))
         outcome.exit_codes.append(second.stop())
     finally:
         second.close()
-    outcome.committed.append(committed(servers))
+    outcome.committed.append(committed(servers, topic))
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def outcome(tmp_path_factory: pytest.TempPathFactory, real_kafka: LocalKafka) -> Outcome:
     """Two lives of the daemon over one topic, and one in memory over the same readings."""
     folder = tmp_path_factory.mktemp("plant")
     path, port = folder / "vedette.yaml", free_port()
     first_step = int(time.time()) * 1_000_000 // STEP_US - STEPS - 5
     found = Outcome()
-    with LocalKafka() as kafka:
-        servers = kafka.bootstrap_servers
-        ensure_topics(servers, {TOPIC: PARTITIONS, "vedette.alerts": 1, "vedette.dead_letters": 1})
-        path.write_text(CONFIG.format(servers=servers, folder=folder, port=port, deadline=STOP_DEADLINE_S))
-        two_lives(servers, path, port, records(first_step), found)
-        found.alerts = [json.loads(r.value or b"") for r in read_all(servers, "vedette.alerts", {})]
-        found.dead_letters = len(read_all(servers, "vedette.dead_letters", {}))
+    servers, topic = real_kafka.bootstrap_servers, fresh("plant")
+    ensure_topics(servers, {topic: PARTITIONS, f"{topic}.alerts": 1, f"{topic}.letters": 1})
+    path.write_text(CONFIG.format(servers=servers, topic=topic, folder=folder, port=port, deadline=STOP_DEADLINE_S))
+    two_lives(servers, topic, path, port, records(first_step), found)
+    found.alerts = [json.loads(r.value or b"") for r in read_all(servers, f"{topic}.alerts", {})]
+    found.dead_letters = len(read_all(servers, f"{topic}.letters", {}))
     for line in (folder / "scores.jsonl").read_text().splitlines():
         record = json.loads(line)
         assert found.scores.setdefault((record["entity"], record["step"]), record) == record

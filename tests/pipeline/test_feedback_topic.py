@@ -22,11 +22,9 @@ from connectors.memory import MemorySource
 from pipeline.alert_rows import incident_row
 from pipeline.feedback_topic import FeedbackTopic, parse
 from pipeline.labels import LabelKind
-from tests.kafka_broker import embedded, fresh
+from tests.kafka_broker import fresh
 from tests.pipeline.alert_parts import START_US, Numbers, id_of, message
 from tests.pipeline.daemon_parts import Clock
-
-__all__ = ["embedded"]
 
 TOPIC = "feedback"
 
