@@ -241,7 +241,7 @@ class PushApp:
         except TooLarge:  # for doing it here, perhaps
             body = None
         if body is None:
-            body = await self._thread.run(lambda: unpacked(request, raw, most))
+            body = await self._taking.awaited(self._thread.begin(lambda: unpacked(request, raw, most)))
         if body is not raw:
             held.take(len(body))
         return body

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from connectors.errors import ConnectorError, SpoolFull
 from connectors.push_body import Trouble
@@ -19,6 +19,8 @@ from connectors.reading import Reason, Rejected
 from connectors.refusal import Refusal
 from connectors.source import Outlet, Stopping
 from connectors.timestamps import to_text
+
+Awaited = TypeVar("Awaited")
 
 _MOST_TOLD = 100
 """Refusals in one answer."""
@@ -84,6 +86,7 @@ class Taking:
         self.heard_s = time.monotonic()
         """When anything came last."""
         self._waiting: set[asyncio.Future[None]] = set()
+        """Of those who wait for another thread."""
         self._leaving = False
 
     async def take(
@@ -107,8 +110,10 @@ class Taking:
             return self._following(pieces, sender, path)
 
         with self._in_words():
-            while (offered := following() if thread is None else await thread.run(following)) is not None:
-                await self._awaited(offered.done)
+            while (
+                offered := following() if thread is None else await self.awaited(thread.begin(following))
+            ) is not None:
+                await self.awaited(offered.done)
                 outcome.add(offered)
                 self._count(offered.piece)
         self.heard_s = time.monotonic()
@@ -119,7 +124,7 @@ class Taking:
         self._leaving = True
         for one in list(self._waiting):
             if not one.done():
-                one.set_exception(Trouble(503, "the process stops; send this again", _STOPPING_S))
+                one.set_exception(_stopped())
 
     def _following(self, pieces: Iterator[Pushed], sender: Sender, path: str) -> _Offered | None:
         """Read a piece, and offer it; None: there is no further one."""
@@ -163,28 +168,31 @@ class Taking:
             self._outlet.count("pushed_back")
             raise Trouble(429, f"{error}; send this again later", error.retry_after_s) from None
         except Stopping:
-            raise Trouble(503, "the process stops; send this again", _STOPPING_S) from None
+            raise _stopped() from None
         except ConnectorError as error:
             self._outlet.count("not_durable")
             raise Trouble(503, f"not taken: {error}", _TROUBLE_S) from None
 
-    async def _awaited(self, done: Future[None]) -> None:
-        """Wait for a future of another thread. ``asyncio.wrap_future`` would cancel it when the sender hangs up."""
+    async def awaited(self, done: Future[Awaited]) -> Awaited:
+        """Wait for a future of another thread, but no longer than until ``leave``; return what it holds.
+
+        ``asyncio.wrap_future`` would cancel it when the sender hangs up.
+
+        Raises:
+            Trouble: 503 when it is not done and the process stops.
+        """
         if done.done():
             return done.result()
+        if self._leaving:
+            raise _stopped()
         loop = asyncio.get_running_loop()
         here: asyncio.Future[None] = loop.create_future()
 
         def settle() -> None:
-            if here.done():
-                return
-            error = done.exception()
-            if error is None:
+            if not here.done():
                 here.set_result(None)
-            else:
-                here.set_exception(error)
 
-        def tell(_: Future[None]) -> None:
+        def tell(_: Future[Awaited]) -> None:
             if not loop.is_closed():  # closed: nobody waits any more
                 loop.call_soon_threadsafe(settle)
 
@@ -194,4 +202,8 @@ class Taking:
             await here
         finally:
             self._waiting.discard(here)
-        return None
+        return done.result()
+
+
+def _stopped() -> Trouble:
+    return Trouble(503, "the process stops; send this again", _STOPPING_S)

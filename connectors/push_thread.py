@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 INLINE_BYTES = 32_768
@@ -25,9 +24,9 @@ class BodyThread:
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="push-bodies")
 
-    async def run(self, work: Callable[[], Result]) -> Result:
-        """Return what ``work`` returns, or raise what it raises; not a StopIteration."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+    def begin(self, work: Callable[[], Result]) -> Future[Result]:
+        """Have ``work`` done when it is its turn; the future holds what it returns or raises."""
+        return self._executor.submit(work)
 
     def __enter__(self) -> BodyThread:
         return self

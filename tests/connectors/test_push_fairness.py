@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from connectors.http_push import HttpPush
-from connectors.pushed import HOPELESS, PIECE_READINGS
+from connectors.pushed import HOPELESS, PIECE_READINGS, Pushed
 from pipeline.ingest.source_contract import LEAVES_WITHIN_S
 from pipeline.ingest.trial import Trial
 from tests.connectors.remote_write_body import block, request, series
@@ -74,6 +74,29 @@ def test_others_are_answered_while_a_large_bad_body_is_read(kind: str, trial: Tr
     assert trial.stop() < LEAVES_WITHIN_S
     large.join(60.0)
     assert answers[0].status_code == 503  # the process stops; send this again
+
+
+def test_who_is_being_read_is_told_to_come_again_when_it_stops(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects senders of large bodies from an error of ours, where one piece of them takes long to read."""
+    read, go_on = threading.Event(), threading.Event()
+
+    def slowly(pieces: Iterator[Pushed], body: bytes) -> Iterator[Pushed]:
+        read.set()
+        go_on.wait(60.0)
+        yield from pieces
+
+    monkeypatch.setattr("connectors.push_app.until_hopeless", slowly)
+    url = listening(trial)
+    answers: list[httpx.Response] = []
+    large = threading.Thread(target=lambda: answers.append(posted(f"{url}/write", LINE * 2_000)))
+    large.start()
+    assert read.wait(60.0)
+    stopping = threading.Thread(target=trial.stop)
+    stopping.start()
+    large.join(60.0)
+    go_on.set()
+    stopping.join(60.0)
+    assert (answers[0].status_code, answers[0].headers["retry-after"]) == (503, "5")
 
 
 def test_a_body_without_one_good_row_is_given_up_and_its_sender_told(trial: Trial) -> None:
