@@ -6,8 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TOOLS ?= prometheus prometheus-alertmanager mosquitto chromium postgresql influxdb
-# Much of the suite waits for servers: two workers halve its time on two cores. A file stays with one of them.
-WORKERS ?= 2
+# Much of the suite waits for servers: three workers keep two cores busy. A file stays with one of them.
+WORKERS ?= 3
 AXE ?= .tools/node_modules/axe-core/axe.min.js
 AXE_VERSION := 4.14.1
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin:$(CURDIR)/.debian/bin

@@ -27,7 +27,7 @@ _LONGEST_FIRST = ("tests/end_to_end/", "tests/faults/", "tests/deploy/", "tests/
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest files: two workers that share the suite then end at about the same time."""
+    """Begin with the longest files: workers that share the suite then end at about the same time."""
     items.sort(key=lambda item: not item.nodeid.startswith(_LONGEST_FIRST))
 
 
