@@ -6,9 +6,11 @@ other is set kafka-python goes on doing the work.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -92,7 +94,11 @@ def swift_settings(servers: str | Sequence[str], settings: Mapping[str, Any]) ->
 
 
 class SwiftProducer:
-    """Sends batches. Called from one thread.
+    """Sends batches. Called from one thread, but for ``close``.
+
+    librdkafka's part ends in a thread of its own, as soon as nobody holds this any more: its end waits for its threads,
+    once for ever as was seen, and whoever dropped it, by the garbage collector perhaps, would wait with it, locks in
+    hand. So nothing that librdkafka holds leads back here.
 
     Args:
         settings: from ``swift_settings``.
@@ -102,11 +108,12 @@ class SwiftProducer:
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        self._said = ""
+        self._said = _Said()
         self._failed: dict[Identity, KafkaError] = {}
+        self._on_delivery = partial(_note_failed, self._failed)
         self._servers = str(settings["bootstrap.servers"])
         try:
-            self._producer: Any = Producer({**settings, "error_cb": self._note})
+            self._producer: Any = Producer({**settings, "error_cb": self._said.note})
         except KafkaException as error:
             raise Misconfigured(f"Kafka's settings: {error.args[0].str()}") from error
 
@@ -189,7 +196,7 @@ class SwiftProducer:
         headers = list(message.headers) or None
         while True:
             try:
-                self._producer.produce(topic, value, key, headers=headers, on_delivery=self._note_failed)
+                self._producer.produce(topic, value, key, headers=headers, on_delivery=self._on_delivery)
                 return
             except BufferError:  # more than its queue holds
                 if time.monotonic() >= deadline:
@@ -198,10 +205,6 @@ class SwiftProducer:
             except KafkaException as error:  # refused at once: larger than our own bound, for one
                 self._failed[topic, key, value] = error.args[0]
                 return
-
-    def _note_failed(self, error: KafkaError | None, message: Any) -> None:
-        if error is not None:
-            self._failed[message.topic(), message.key(), message.value()] = error
 
     def _failure(self, error: KafkaError, topic: str, waited: str) -> Failure:
         code = error.code()
@@ -222,10 +225,27 @@ class SwiftProducer:
         return kind(f"writing to Kafka: topic {topic}: {text or KafkaError(code).str()}{self._why()}")
 
     def _why(self) -> str:
-        return f" ({self._said})" if self._said else ""
+        return f" ({self._said.text})" if self._said.text else ""
 
-    def _note(self, error: KafkaError) -> None:
-        self._said = str(error.str())[:200]
+    def __del__(self) -> None:
+        held = [self.__dict__.pop("_producer", None)]
+        if held[0] is not None:
+            threading.Thread(target=held.clear, name="vedette-kafka-end", daemon=True).start()
+
+
+class _Said:
+    """What librdkafka said last of errors."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def note(self, error: KafkaError) -> None:
+        self.text = str(error.str())[:200]
+
+
+def _note_failed(failed: dict[Identity, KafkaError], error: KafkaError | None, message: Any) -> None:
+    if error is not None:
+        failed[message.topic(), message.key(), message.value()] = error
 
 
 def _identity(message: Message) -> Identity:

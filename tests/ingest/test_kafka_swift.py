@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import time
+from pathlib import Path
 
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
@@ -37,6 +39,28 @@ def test_a_wrong_value_is_told() -> None:
     settings = swift_settings("a:1", {"compression_type": "zip"})
     with pytest.raises(Misconfigured, match=r"compression\.codec"):
         SwiftProducer(settings or {})
+
+
+def test_what_is_dropped_ends_without_the_garbage_collector(embedded: EmbeddedBroker) -> None:
+    """Protects locks: the end of librdkafka's part may last, and came upon whichever thread the collector ran in."""
+
+    def instances() -> int:
+        names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+        return names.count("rdk:main")
+
+    gc.collect()
+    before = instances()
+    gc.disable()
+    try:
+        for _ in range(3):
+            delivery = KafkaDelivery(embedded.bootstrap_servers, settings=EmbeddedBroker.settings)
+            delivery.deliver([Message(fresh("air"), "a", b"1")])
+            assert isinstance(delivery._producer, SwiftProducer)
+            delivery._producer._producer.produce("air", b"under way", on_delivery=delivery._producer._on_delivery)
+            delivery.close()
+        until(lambda: instances() <= before)
+    finally:
+        gc.enable()
 
 
 def test_an_entity_stays_on_its_partition(embedded: EmbeddedBroker) -> None:
