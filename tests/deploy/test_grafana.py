@@ -182,9 +182,12 @@ scrape_configs:
 
 def lived(monitor: Monitor) -> None:
     """Let a model be trained and take charge, and one station jump."""
-    monitor.feed(FED)
-    assert monitor.http(f"/api/train?stream={STREAM}", "POST")["accepted"]
-    monitor.feed_through_job()
+    for _ in range(3):  # so little to learn from is just enough, or not: then what came meanwhile and as much again is
+        monitor.feed(FED)
+        assert monitor.http(f"/api/train?stream={STREAM}", "POST")["accepted"]
+        monitor.feed_through_job()
+        if monitor.metric("training_jobs_total", outcome="promoted") == 1:
+            break
     monitor.feed_until(lambda: monitor.metric("model_swaps_total") == 1, "the model is in charge")
     ordinary = monitor.stations.step
     jump = np.zeros((len(STATIONS), 1))
