@@ -86,15 +86,17 @@ class Outbox:
     def hold(self, queues: Sequence[str], incidents: Sequence[str]) -> None:
         """Take note that of all open incidents only these are this process's own now: ``held_open`` gives no others.
 
-        But those that have ended here, of which the receiver has not heard yet: they are held until it has.
+        But those that have ended here, of which the receiver has not heard yet: they are held until it has. One that
+        it has not heard of at all is told of once, and then left to whose it is now.
         """
         with self._writing() as db:
             for queue in queues:
-                db.execute(
-                    "UPDATE incident SET held = 0 WHERE queue = ? AND told_open AND NOT EXISTS (SELECT 1 FROM message m"
-                    " WHERE m.queue = incident.queue AND m.incident = incident.incident AND m.ends)",
-                    (queue,),
-                )
+                for open_or_waiting in ("told_open", "incident IN (SELECT incident FROM message WHERE queue = ?1)"):
+                    db.execute(
+                        f"UPDATE incident SET held = 0 WHERE queue = ?1 AND {open_or_waiting} AND NOT EXISTS"
+                        " (SELECT 1 FROM message m WHERE m.queue = ?1 AND m.incident = incident.incident AND m.ends)",
+                        (queue,),
+                    )
                 db.executemany(
                     "UPDATE incident SET held = 1 WHERE queue = ? AND incident = ?",
                     [(queue, incident) for incident in incidents],

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -49,6 +49,15 @@ class Route:
         if message.tier < self.least or message.kind not in self.kinds:
             return False
         return any(fnmatch.fnmatchcase(message.stream, pattern) for pattern in self.streams)
+
+
+@dataclass(frozen=True, slots=True)
+class _Holding:
+    """Which incidents are ours, as the loop said last."""
+
+    incidents: Sequence[Incident]
+    said_since: set[str] = field(default_factory=set)
+    """Ids of what was said after that: ours too, though it may be written before it."""
 
 
 class Receivers:
@@ -92,7 +101,7 @@ class Receivers:
         self._retry_s = retry_s
         self._lock = threading.Lock()
         self._pending: deque[AlertMessage] = deque()
-        self._holding: Sequence[Incident] | None = None
+        self._holding: _Holding | None = None
         self._writing = threading.Lock()
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -113,6 +122,8 @@ class Receivers:
             return
         with self._lock:
             self._pending.extend(messages)
+            if self._holding is not None:
+                self._holding.said_since.update(message.incident_id for message in messages)
             self._trim()
         self._wake.set()
 
@@ -123,7 +134,7 @@ class Receivers:
         that has it now, and by this one no more; what came with one is told again from now on.
         """
         with self._lock:
-            self._holding = [incident for incident in incidents if incident.announced]
+            self._holding = _Holding([incident for incident in incidents if incident.announced])
         self._wake.set()
 
     def flush(self, timeout_s: float) -> bool:
@@ -220,22 +231,23 @@ class Receivers:
                 entries += [Entry(q, message.incident_id, message.sequence, ends, body) for q in route.queues]
         return entries
 
-    def _hold(self, incidents: Sequence[Incident]) -> set[str]:
+    def _hold(self, holding: _Holding) -> set[str]:
         """Let the outbox know what is ours; what it never heard of came from another process, and is told from here."""
         queues = [queue for route in self._routes if route.repeats for queue in route.queues]
         now_us = self._now_us()
-        self._outbox.hold(queues, [incident.id for incident in incidents])
-        messages = [as_message(incident, now_us) for incident in incidents]
+        self._outbox.hold(queues, [*(incident.id for incident in holding.incidents), *holding.said_since])
+        messages = [as_message(incident, now_us) for incident in holding.incidents]
         got = self._outbox.add(self._entries(messages, repeating_only=True), now_us)
         for queue in queues:
             self._deliveries[queue].hurry()
         return got
 
-    def _put_back(self, batch: Sequence[AlertMessage], holding: Sequence[Incident] | None) -> None:
+    def _put_back(self, batch: Sequence[AlertMessage], holding: _Holding | None) -> None:
         with self._lock:
-            self._pending.extendleft(reversed(batch))
-            if self._holding is None:
+            if self._holding is None and holding is not None:
+                holding.said_since.update(message.incident_id for message in self._pending)
                 self._holding = holding
+            self._pending.extendleft(reversed(batch))
             self._trim()
 
     def _trim(self) -> None:

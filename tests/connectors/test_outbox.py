@@ -171,6 +171,17 @@ def test_what_went_to_another_process_is_not_told_again(outbox: Outbox) -> None:
     assert [told.incident for told in outbox.held_open("q", "", 10)] == ["a", "b"]
 
 
+def test_what_went_to_another_process_untold_is_told_once(outbox: Outbox) -> None:
+    """Protects from telling for ever of what goes on, and ends, in another process; an end of ours is waited for."""
+    outbox.add([entry("a", 0), entry("b", 0), entry("c", 0), entry("c", 1, ends=True)], 1)
+    on_its_way = outbox.due("q", 1, 10)
+    outbox.hold(["q"], ["b"])
+    outbox.told_of("q", on_its_way, 2)
+    assert [told.incident for told in outbox.held_open("q", "", 10)] == ["b", "c"]
+    assert drain(outbox) == ["c:1"]
+    assert [told.incident for told in outbox.held_open("q", "", 10)] == ["b"]
+
+
 def test_a_new_instance_begins_with_what_is_open(outbox: Outbox) -> None:
     """Protects an Alertmanager that is added later from knowing nothing of what fires; once only."""
     outbox.add([entry("a", 0), entry("b", 0), entry("b", 1, ends=True)], 1)

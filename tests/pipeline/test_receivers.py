@@ -432,7 +432,7 @@ def test_what_moved_to_another_process_is_told_there(
     old, new = receivers
     old.add([message(0)])
     wait_until(lambda: len(alertmanager.alerts()) == 1)
-    old.hold([])
+    old.hold([])  # where it has not written down yet that it told of it, too
     assert old.flush(30.0)
     old.add([message(1), end(1)])
     wait_until(lambda: old.status()[0].delivered == 3)  # so what it was saying of station-0 just then is said
@@ -442,6 +442,19 @@ def test_what_moved_to_another_process_is_told_there(
     wait_until(lambda: alertmanager.alerts() == [])
     old.add([message(2)])  # its thread turns again, and says nothing of what has gone
     wait_until(lambda: [each["labels"]["entity"] for each in alertmanager.alerts()] == ["station-2"])
+
+
+def test_what_is_said_after_partitions_moved_is_told_again(
+    tmp_path: Path, receiver: HttpReceiver, opened: Open
+) -> None:
+    """Protects a new incident from running out after minutes: it is ours, though it was written with the move."""
+    desk = Desk(tmp_path)
+    desk.alertmanager(receiver.url, repeat_s=0.02)
+    receivers = opened(desk)
+    receivers.hold([])
+    receivers.add([message(0)])
+    assert receivers.flush(30.0)
+    receiver.wait_until(lambda: len(receiver.requests) >= 3)
 
 
 # ---- file, routes, and what may go wrong at home ----
